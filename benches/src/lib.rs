@@ -1,0 +1,1 @@
+//! Criterion benches of Opta-LMX: see the targets beside this crate.

@@ -1,0 +1,78 @@
+//! The seam between the step and the devices: [`Forward`] computes logits for a packed, ragged batch.
+//!
+//! Two executors are meant to stand behind it: `candle` (any device of candle, its own operators) and a native one for
+//! CPUs. [`fake`](self) ones make everything above testable without a model.
+
+use crate::ids::BlockId;
+use crate::plan::BlockMove;
+use std::ops::Range;
+
+/// Tokens of all rows of a step, packed one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// Token ids, `[tokens]`.
+    pub tokens: &'a [u32],
+    /// Position of each token in its own sequence, `[tokens]`.
+    pub positions: &'a [u32],
+    /// The rows, in the order of their tokens.
+    pub rows: &'a [BatchRow<'a>],
+    /// Indices into `tokens` (ascending) whose logits are wanted.
+    pub wanted: &'a [u32],
+}
+
+/// One sequence's part of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct BatchRow<'a> {
+    /// Its tokens in [`Batch::tokens`]: consecutive positions, the last one is `context_tokens - 1`.
+    pub span: Range<usize>,
+    /// Tokens of the sequence that stand in KV memory once this row is computed.
+    pub context_tokens: usize,
+    /// Where they stand: position `p` in block `table[p / block_tokens]`.
+    pub table: &'a [BlockId],
+}
+
+/// What an executor can say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardShape {
+    /// Length of a row of logits.
+    pub vocab_size: usize,
+    /// Positions per KV block.
+    pub block_tokens: usize,
+    /// Blocks of KV memory.
+    pub num_blocks: usize,
+}
+
+/// Why a forward pass gave no logits. The rows of that step fail, the engine goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The device has no memory left for this step; a smaller one may fit.
+    #[error("out of memory in a step of {tokens} tokens: {message}")]
+    OutOfMemory {
+        /// Tokens of the step.
+        tokens: usize,
+        /// The device's own words.
+        message: String,
+    },
+    /// Anything else the executor refused.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Computes logits. Owns the KV memory; weights are shared and survive it.
+pub trait Forward {
+    /// Sizes of this executor.
+    fn shape(&self) -> ForwardShape;
+
+    /// Copies whole blocks of KV memory, in order.
+    ///
+    /// # Errors
+    /// [`ForwardError`] if the device refused.
+    fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError>;
+
+    /// Writes the keys and values of all tokens of `batch` to KV memory and the wanted logits to `logits`, row-major
+    /// `[wanted, vocab]` in float32 (`logits` is cleared first, its capacity is kept between steps).
+    ///
+    /// # Errors
+    /// [`ForwardError`]; KV memory of the batch's rows is undefined then.
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+}

@@ -1,0 +1,5 @@
+//! From logits to tokens.
+
+mod params;
+
+pub use params::{SampledToken, SamplingParams, TokenLogprobs};

@@ -1,0 +1,1 @@
+//! End-to-end tests of Opta-LMX: helpers shared by the test targets.
