@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod ids;
+pub mod kv;
 pub mod plan;
 pub mod runner;
 pub mod sampling;
