@@ -5,6 +5,9 @@
 pub mod config;
 pub mod ids;
 pub mod kv;
+pub mod local;
 pub mod plan;
 pub mod runner;
 pub mod sampling;
+pub mod scheduler;
+pub mod sequence;

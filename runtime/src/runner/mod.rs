@@ -1,7 +1,13 @@
 //! The seam between the step and the devices: [`Forward`] computes logits for a packed, ragged batch.
 //!
 //! Two executors are meant to stand behind it: `candle` (any device of candle, its own operators) and a native one for
-//! CPUs. [`fake`](self) ones make everything above testable without a model.
+//! CPUs. [`FakeForward`] makes everything above testable without a model.
+
+mod fake;
+mod slots;
+
+pub use fake::{FakeConfig, FakeForward, Fault, FaultScript};
+pub use slots::{LogitsTap, SlotRunner};
 
 use crate::ids::BlockId;
 use crate::plan::BlockMove;

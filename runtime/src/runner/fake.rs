@@ -1,0 +1,159 @@
+//! An executor without a model: the next token is a function of the whole context, read back from its KV memory.
+//!
+//! Whatever goes wrong with blocks (one given twice, a stale prefix, a lost copy) changes a context and so a token: a
+//! sequence that yields [`FakeForward::expected`] went through correct accounting. Delays and faults are scripted.
+
+use super::{Batch, Forward, ForwardError, ForwardShape};
+use crate::plan::BlockMove;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What shall go wrong in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The forward pass returns an error.
+    Error,
+    /// The device is out of memory once.
+    OutOfMemory,
+    /// The forward pass panics.
+    Panic,
+    /// The forward pass takes this much longer.
+    Delay(Duration),
+    /// Logits are not finite.
+    NotFinite,
+}
+
+/// Faults to come, shared with a test: one is taken per forward pass.
+#[derive(Debug, Clone, Default)]
+pub struct FaultScript(Arc<Mutex<VecDeque<Option<Fault>>>>);
+
+impl FaultScript {
+    /// Lets the next forward passes go as listed; `None` goes well.
+    pub fn push(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.lock().extend(faults);
+    }
+
+    fn next(&self) -> Option<Fault> {
+        self.lock().pop_front().flatten()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Option<Fault>>> {
+        // A scripted panic never holds the lock, but the queue would be whole even so.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Sizes and pace of a [`FakeForward`].
+#[derive(Debug, Clone)]
+pub struct FakeConfig {
+    /// Sizes.
+    pub shape: ForwardShape,
+    /// Time per step.
+    pub step: Duration,
+    /// Time per token of a step.
+    pub token: Duration,
+    /// Faults.
+    pub faults: FaultScript,
+}
+
+impl FakeConfig {
+    /// A fake with this much KV memory, a vocabulary of 97 tokens and no delays.
+    pub fn new(num_blocks: usize, block_tokens: usize) -> Self {
+        Self {
+            shape: ForwardShape { vocab_size: 97, block_tokens, num_blocks },
+            step: Duration::ZERO,
+            token: Duration::ZERO,
+            faults: FaultScript::default(),
+        }
+    }
+}
+
+/// The deterministic executor.
+#[derive(Debug)]
+pub struct FakeForward {
+    config: FakeConfig,
+    /// The token that was written to each position of KV memory; unwritten ones hold [`u32::MAX`].
+    memory: Vec<u32>,
+}
+
+impl FakeForward {
+    /// An executor with unwritten memory.
+    pub fn new(config: FakeConfig) -> Self {
+        let memory = vec![u32::MAX; config.shape.num_blocks * config.shape.block_tokens];
+        Self { config, memory }
+    }
+
+    /// The token that greedy decoding chooses after `context`.
+    pub fn expected(context: &[u32], vocab_size: usize) -> u32 {
+        // FNV-1a over the ids: any change of the context changes the token with probability 1 - 1/vocab.
+        let hash =
+            context.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x0100_0000_01b3));
+        ((hash ^ (hash >> 32)) % vocab_size as u64) as u32
+    }
+
+    /// The greedy answer of `len` tokens to `prompt`.
+    pub fn expected_answer(prompt: &[u32], len: usize, vocab_size: usize) -> Vec<u32> {
+        let mut tokens = prompt.to_vec();
+        for _ in 0..len {
+            tokens.push(Self::expected(&tokens, vocab_size));
+        }
+        tokens.split_off(prompt.len())
+    }
+}
+
+impl Forward for FakeForward {
+    fn shape(&self) -> ForwardShape {
+        self.config.shape
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
+        let size = self.config.shape.block_tokens;
+        for &BlockMove { from, to } in moves {
+            let from = from.0 as usize * size;
+            self.memory.copy_within(from..from + size, to.0 as usize * size);
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+        logits.clear();
+        let fault = self.config.faults.next();
+        match fault {
+            Some(Fault::Error) => return Err(ForwardError::Failed("scripted error".into())),
+            Some(Fault::OutOfMemory) => {
+                let message = "scripted".into();
+                return Err(ForwardError::OutOfMemory { tokens: batch.tokens.len(), message });
+            }
+            Some(Fault::Panic) => panic!("scripted panic"),
+            Some(Fault::Delay(delay)) => std::thread::sleep(delay),
+            Some(Fault::NotFinite) | None => {}
+        }
+        let pace = self.config.step + self.config.token * batch.tokens.len() as u32;
+        if !pace.is_zero() {
+            std::thread::sleep(pace);
+        }
+        let (size, vocab) = (self.config.shape.block_tokens, self.config.shape.vocab_size);
+        let mut wanted = batch.wanted.iter().map(|&at| at as usize).peekable();
+        for row in batch.rows {
+            let place = |position: usize| row.table[position / size].0 as usize * size + position % size;
+            let mut position = row.context_tokens - row.span.len();
+            let mut context: Vec<u32> = (0..position).map(|p| self.memory[place(p)]).collect();
+            for at in row.span.clone() {
+                assert_eq!(batch.positions[at] as usize, position, "positions of a row are consecutive");
+                self.memory[place(position)] = batch.tokens[at];
+                context.push(batch.tokens[at]);
+                position += 1;
+                if wanted.next_if_eq(&at).is_some() {
+                    let begin = logits.len();
+                    logits.resize(begin + vocab, 0.0);
+                    logits[begin + Self::expected(&context, vocab) as usize] = 8.0;
+                    if fault == Some(Fault::NotFinite) {
+                        logits[begin] = f32::NAN;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! Which sequences compute what in the next step.
+//!
+//! The scheduler decides and accounts; it computes nothing and waits for nothing. Its caller drives it:
+//! [`Scheduler::plan`] asks for blocks or gives a plan, [`Scheduler::granted`] turns an answer into a plan,
+//! [`Scheduler::settle`] applies what the engine computed.
+
+mod admission;
+mod policy;
+mod settle;
+mod step_cost;
+
+pub use admission::{Admission, Permit, QueueFull};
+use settle::Fed;
+pub use settle::Settled;
+
+use crate::config::SchedulerConfig;
+use crate::ids::{KvEpoch, RequestId, SeqId, SlotId, StepId, WorkerId};
+use crate::kv::{LeaseSink, Reserve};
+use crate::plan::{BlockMove, NewSlot, StepPlan};
+use crate::sequence::{Finish, NewRequest, SeqDelta, Sequence, SequenceError, State};
+use policy::Intent;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+use step_cost::StepCost;
+
+/// What the scheduler must know of the model and its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Positions per KV block.
+    pub block_tokens: usize,
+    /// Blocks of KV memory.
+    pub num_blocks: usize,
+    /// Most tokens of a sequence, prompt and answer together.
+    pub context_tokens: usize,
+}
+
+impl Limits {
+    /// Most tokens of a sequence that both the model and its KV memory can hold.
+    pub fn sequence_tokens(&self) -> usize {
+        self.context_tokens.min(self.num_blocks * self.block_tokens)
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Planned {
+    /// Nothing: wait for a request, a grant, an output or the engine.
+    Nothing,
+    /// Ask for these blocks, then call [`Scheduler::granted`].
+    Reserve(Reserve),
+    /// Compute this, then call [`Scheduler::settle`] or [`Scheduler::step_failed`].
+    Step(StepPlan),
+}
+
+/// What to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelTarget {
+    /// All choices of a request.
+    Request(RequestId),
+    /// One choice: its text is complete.
+    Sequence(SeqId),
+}
+
+/// Sequences by state, for gauges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SequenceCounts {
+    /// In the queue, siblings that wait for a shared prefill included.
+    pub waiting: usize,
+    /// In the engine with prompt tokens to compute.
+    pub prefill: usize,
+    /// In the engine, generating.
+    pub decode: usize,
+    /// Of those in the engine: held back until their reader catches up.
+    pub paused: usize,
+    /// How often a sequence was pushed back to the queue, ever.
+    pub preemptions: u64,
+}
+
+/// A delta and the worker that delivers it.
+pub type Delivery = (WorkerId, SeqDelta);
+
+enum Phase {
+    /// No step is under way.
+    Idle,
+    /// Blocks were asked for.
+    Reserving { step: StepId, intents: Vec<Intent> },
+    /// The engine computes: the sequences of the plan's rows (forks included) and what was fed.
+    Computing { step: StepId, fed: Vec<(SeqId, Fed)>, prefill_tokens: usize },
+    /// The engine is being rebuilt.
+    Down,
+}
+
+/// Decides which sequences compute what in the next step.
+pub struct Scheduler {
+    config: SchedulerConfig,
+    limits: Limits,
+    sink: Arc<dyn LeaseSink>,
+    sequences: HashMap<SeqId, Sequence>,
+    requests: HashMap<RequestId, RequestState>,
+    /// The queue in the order of service.
+    waiting: BTreeSet<(Instant, SeqId)>,
+    /// Sequences in the engine, in the order of service.
+    running: BTreeSet<(Instant, SeqId)>,
+    free_slots: Vec<SlotId>,
+    phase: Phase,
+    next_step: StepId,
+    epoch: KvEpoch,
+    /// For the next plan: slots to forget.
+    evict: Vec<SlotId>,
+    /// For the next plan: blocks of forks to copy.
+    moves: Vec<BlockMove>,
+    /// For the next plan: sequences that entered without a row of their own.
+    admit: Vec<NewSlot>,
+    cost: StepCost,
+    draining: bool,
+    preemptions: u64,
+    /// Counts entries, departures and preemptions: whether planning again can have another result.
+    changes: u64,
+}
+
+struct RequestState {
+    choices: Vec<SeqId>,
+    /// The place in the queue; dropped when the request enters the engine.
+    permit: Option<Permit>,
+}
+
+impl Scheduler {
+    /// An empty scheduler. Dropped leases are reported to `sink`.
+    pub fn new(config: SchedulerConfig, limits: Limits, sink: Arc<dyn LeaseSink>) -> Self {
+        let slots = u32::try_from(config.max_sequences.get()).expect("a slot id is 32 bits wide");
+        Self {
+            cost: StepCost::new(config.decode_stall_budget(), limits.block_tokens),
+            config,
+            limits,
+            sink,
+            sequences: HashMap::new(),
+            requests: HashMap::new(),
+            waiting: BTreeSet::new(),
+            running: BTreeSet::new(),
+            free_slots: (0..slots).rev().map(SlotId).collect(),
+            phase: Phase::Idle,
+            next_step: StepId::default(),
+            epoch: KvEpoch::default(),
+            evict: Vec::new(),
+            moves: Vec::new(),
+            admit: Vec::new(),
+            draining: false,
+            preemptions: 0,
+            changes: 0,
+        }
+    }
+
+    /// Takes a request into the queue.
+    ///
+    /// `request` was checked before: it has a prompt, at least one choice, and fits [`Limits::sequence_tokens`].
+    ///
+    /// # Errors
+    /// [`SequenceError::ShuttingDown`] while draining.
+    pub fn submit(&mut self, request: NewRequest, permit: Option<Permit>, now: Instant) -> Result<(), SequenceError> {
+        if self.draining {
+            return Err(SequenceError::ShuttingDown);
+        }
+        debug_assert!(!request.prompt.is_empty() && request.prompt.len() < self.limits.sequence_tokens());
+        let due = now + request.priority.delay();
+        let room = self.limits.sequence_tokens() - request.prompt.len();
+        for (choice, &id) in (0u32..).zip(&request.choices) {
+            let sequence = Sequence {
+                id,
+                request: request.id,
+                worker: request.worker,
+                choice,
+                tokens: request.prompt.to_vec(),
+                prompt: request.prompt.clone(),
+                prompt_tokens: request.prompt.len(),
+                computed: 0,
+                blocks: 0,
+                cached_tokens: None,
+                reported_logprobs: 0,
+                params: request.params.clone(),
+                seed: request.seed,
+                max_tokens: request.max_tokens.min(room),
+                due,
+                arrived: now,
+                deadline: request.deadline,
+                paused: false,
+                state: if choice == 0 { State::Waiting } else { State::Sibling },
+            };
+            if choice == 0 {
+                self.waiting.insert(sequence.order());
+            }
+            self.sequences.insert(id, sequence);
+        }
+        self.requests.insert(request.id, RequestState { choices: request.choices, permit });
+        Ok(())
+    }
+
+    /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns how
+    /// many there were. Nothing is delivered for them: who cancels knows.
+    pub fn cancel(&mut self, target: CancelTarget) -> usize {
+        let ids = match target {
+            CancelTarget::Request(request) => {
+                self.requests.get(&request).map(|state| state.choices.clone()).unwrap_or_default()
+            }
+            CancelTarget::Sequence(seq) => vec![seq],
+        };
+        ids.into_iter().filter_map(|seq| self.remove(seq)).count()
+    }
+
+    /// Holds a sequence back (its blocks stay) or lets it go on.
+    pub fn set_paused(&mut self, seq: SeqId, paused: bool) {
+        if let Some(sequence) = self.sequences.get_mut(&seq) {
+            sequence.paused = paused;
+        }
+    }
+
+    /// Ends what has waited or lasted too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<Delivery> {
+        let queue_timeout = self.config.queue_timeout();
+        let late = |sequence: &Sequence| {
+            if sequence.deadline.is_some_and(|deadline| now >= deadline) {
+                return Some(SequenceError::Deadline);
+            }
+            // A preempted sequence has had its place: it is not thrown out for waiting again.
+            let queued = matches!(sequence.state, State::Waiting) && sequence.cached_tokens.is_none();
+            let waited = now.saturating_duration_since(sequence.arrived);
+            (queued && waited >= queue_timeout).then_some(SequenceError::QueueTimeout { waited })
+        };
+        let expired: Vec<(SeqId, SequenceError)> =
+            self.sequences.values().filter_map(|sequence| Some((sequence.id, late(sequence)?))).collect();
+        expired.into_iter().flat_map(|(seq, error)| self.fail_with_siblings(seq, &error)).collect()
+    }
+
+    /// Refuses new requests from now on and ends the waiting ones; running ones go on.
+    pub fn drain(&mut self) -> Vec<Delivery> {
+        self.draining = true;
+        let waiting: Vec<SeqId> = self.waiting.iter().map(|&(_, seq)| seq).collect();
+        waiting.into_iter().flat_map(|seq| self.fail_with_siblings(seq, &SequenceError::ShuttingDown)).collect()
+    }
+
+    /// Whether no sequence is left.
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// Whether the engine is being rebuilt.
+    pub fn engine_is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down)
+    }
+
+    /// Sequences by state.
+    pub fn counts(&self) -> SequenceCounts {
+        let mut counts = SequenceCounts { preemptions: self.preemptions, ..SequenceCounts::default() };
+        for sequence in self.sequences.values() {
+            match sequence.state {
+                State::Waiting | State::Sibling => counts.waiting += 1,
+                State::Prefill { .. } => counts.prefill += 1,
+                State::Decode { .. } => counts.decode += 1,
+            }
+            counts.paused += usize::from(sequence.paused);
+        }
+        counts
+    }
+
+    /// The KV memory that plans are made for.
+    pub fn epoch(&self) -> KvEpoch {
+        self.epoch
+    }
+
+    /// Takes a sequence out of every list. Dropping what is returned gives its blocks back.
+    fn remove(&mut self, seq: SeqId) -> Option<Sequence> {
+        let sequence = self.sequences.remove(&seq)?;
+        self.changes += 1;
+        self.waiting.remove(&sequence.order());
+        self.running.remove(&sequence.order());
+        if let Some(slot) = sequence.slot() {
+            self.leave_slot(slot, seq);
+        }
+        let mut orphans = Vec::new();
+        if let Some(state) = self.requests.get_mut(&sequence.request) {
+            state.choices.retain(|&choice| choice != seq);
+            if state.choices.is_empty() {
+                self.requests.remove(&sequence.request);
+            } else if sequence.choice == 0 {
+                orphans.clone_from(&state.choices);
+            }
+        }
+        // Siblings that waited for this one's prefill go their own way.
+        for sibling in orphans {
+            self.enqueue_sibling(sibling);
+        }
+        Some(sequence)
+    }
+
+    fn leave_slot(&mut self, slot: SlotId, seq: SeqId) {
+        self.admit.retain(|new| new.seq != seq);
+        self.evict.push(slot);
+        self.free_slots.push(slot);
+    }
+
+    fn enqueue_sibling(&mut self, seq: SeqId) {
+        if let Some(sequence) = self.sequences.get_mut(&seq).filter(|sequence| matches!(sequence.state, State::Sibling))
+        {
+            sequence.state = State::Waiting;
+            self.waiting.insert(sequence.order());
+            self.changes += 1;
+        }
+    }
+
+    /// Pushes a running sequence back to the queue, where its age puts it in front. Its full blocks stay in the prefix
+    /// index, so that computing them again is cheap.
+    fn preempt(&mut self, seq: SeqId) {
+        let Some(sequence) = self.sequences.get_mut(&seq) else { return };
+        let Some(slot) = sequence.slot() else { return };
+        sequence.state = State::Waiting;
+        sequence.computed = 0;
+        sequence.blocks = 0;
+        let order = sequence.order();
+        self.running.remove(&order);
+        self.waiting.insert(order);
+        self.preemptions += 1;
+        self.changes += 1;
+        self.leave_slot(slot, seq);
+    }
+
+    /// Ends a sequence with an error, and those that wait for its prefill with it.
+    fn fail_with_siblings(&mut self, seq: SeqId, error: &SequenceError) -> Vec<Delivery> {
+        let Some(sequence) = self.sequences.get(&seq) else { return Vec::new() };
+        let mut ids = vec![seq];
+        if let Some(state) = self.requests.get(&sequence.request).filter(|_| sequence.choice == 0) {
+            let sibling = |id: &&SeqId| matches!(self.sequences.get(id).map(|s| &s.state), Some(State::Sibling));
+            ids.extend(state.choices.iter().filter(sibling));
+        }
+        // Siblings first: removing the first choice would send them to the queue.
+        ids.into_iter().rev().filter_map(|id| self.remove(id)).map(|ended| failed(&ended, error.clone())).collect()
+    }
+}
+
+fn failed(sequence: &Sequence, error: SequenceError) -> Delivery {
+    let finish = Some(Finish::Failed(error));
+    (sequence.worker, SeqDelta { finish, ..SeqDelta::empty(sequence.id, sequence.request) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+use super::*;
+use crate::kv::KvAccounts;
+use crate::local::LocalEngine;
+use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, SlotRunner};
+use crate::sampling::SamplingParams;
+use proptest::prelude::*;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+const BLOCK: usize = 4;
+const VOCAB: usize = 97;
+
+struct Setup {
+    config: SchedulerConfig,
+    num_blocks: usize,
+    faults: FaultScript,
+}
+
+fn at_least_one(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+impl Setup {
+    fn new(num_blocks: usize) -> Self {
+        let config = SchedulerConfig {
+            max_sequences: at_least_one(8),
+            max_batched_tokens: at_least_one(40),
+            prefill_chunk: at_least_one(16),
+            ..SchedulerConfig::default()
+        };
+        Self { config, num_blocks, faults: FaultScript::default() }
+    }
+
+    fn runner(&self) -> SlotRunner {
+        let config = FakeConfig { faults: self.faults.clone(), ..FakeConfig::new(self.num_blocks, BLOCK) };
+        SlotRunner::new(Box::new(FakeForward::new(config)))
+    }
+
+    fn engine(&self) -> LocalEngine {
+        let limits = Limits { block_tokens: BLOCK, num_blocks: self.num_blocks, context_tokens: 200 };
+        let accounts = KvAccounts::new(self.num_blocks, BLOCK, 7, true);
+        LocalEngine::new(|sink| Scheduler::new(self.config.clone(), limits, sink), accounts, self.runner())
+    }
+}
+
+fn request(id: u64, prompt: Vec<u32>, max_tokens: usize, choices: u64) -> NewRequest {
+    NewRequest {
+        id: RequestId(id),
+        worker: WorkerId(0),
+        prompt: prompt.into(),
+        choices: (0..choices).map(|choice| SeqId(id * 100 + choice)).collect(),
+        params: Arc::new(SamplingParams::greedy()),
+        seed: id,
+        max_tokens,
+        priority: crate::sequence::Priority::Normal,
+        deadline: None,
+    }
+}
+
+fn prompt(id: u64, len: usize) -> Vec<u32> {
+    // Prompts share their beginning in groups of three.
+    (0..len as u32).map(|i| (i * 7 + id as u32 % 3) % VOCAB as u32).collect()
+}
+
+/// Everything that was delivered for a sequence.
+#[derive(Debug, Default, Clone)]
+struct Stream {
+    tokens: Vec<u32>,
+    cached_tokens: Option<usize>,
+    finish: Option<Finish>,
+}
+
+fn collect(streams: &mut HashMap<SeqId, Stream>, deltas: Vec<Delivery>) {
+    for (_, delta) in deltas {
+        let stream = streams.entry(delta.seq).or_default();
+        assert_eq!(stream.finish, None, "nothing follows the end of {}", delta.seq);
+        stream.tokens.extend(delta.tokens.iter().map(|token| token.id));
+        stream.cached_tokens = stream.cached_tokens.or(delta.cached_tokens);
+        stream.finish = delta.finish;
+    }
+}
+
+fn run(engine: &mut LocalEngine) -> HashMap<SeqId, Stream> {
+    let mut streams = HashMap::new();
+    for _ in 0..10_000 {
+        match engine.step() {
+            Some(deltas) => collect(&mut streams, deltas),
+            None => return streams,
+        }
+    }
+    panic!("the engine does not come to rest");
+}
+
+#[test]
+fn an_answer_is_what_the_model_says_whatever_the_chunks() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 53), 9, 1), Instant::now()).unwrap();
+
+    let streams = run(&mut engine);
+
+    assert_eq!(streams[&SeqId(100)].tokens, FakeForward::expected_answer(&prompt(1, 53), 9, VOCAB));
+    assert_eq!(streams[&SeqId(100)].finish, Some(Finish::Length));
+}
+
+#[test]
+fn decode_rows_come_before_prefill_chunks() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    for id in 1..=3 {
+        engine.submit(request(id, prompt(id, 5), 50, 1), Instant::now()).unwrap();
+    }
+    engine.step().unwrap();
+    engine.submit(request(4, prompt(4, 100), 5, 1), Instant::now()).unwrap();
+
+    let scheduler = engine.scheduler_mut();
+    let Planned::Reserve(reserve) = scheduler.plan() else { panic!("a prompt needs blocks") };
+    let mut accounts = KvAccounts::new(64, BLOCK, 7, true);
+    for row in &reserve.rows {
+        if let crate::kv::ReserveRow::Extend { seq, tokens } = *row {
+            let tokens = vec![0; tokens - 1].into();
+            let rows = vec![crate::kv::ReserveRow::Admit { seq, tokens, reuse: false }];
+            accounts.reserve(&Reserve { rows, ..Reserve::default() });
+        }
+    }
+    let (Planned::Step(plan), _) = scheduler.granted(accounts.reserve(&reserve)) else { panic!("a plan") };
+
+    // Prompts beside decodes start with four blocks until a step was measured, and a chunk ends on a block border.
+    assert_eq!(plan.rows.iter().map(|row| row.work.tokens()).collect::<Vec<_>>(), [1, 1, 1, 16]);
+}
+
+#[test]
+fn choices_share_one_prefill() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 22), 6, 4), Instant::now()).unwrap();
+
+    let streams = run(&mut engine);
+
+    let expected = FakeForward::expected_answer(&prompt(1, 22), 6, VOCAB);
+    assert_eq!(streams.len(), 4);
+    for stream in streams.values() {
+        assert_eq!(stream.tokens, expected);
+    }
+    // One admission was looked up: the others joined its prompt.
+    assert_eq!(engine.usage().queries, 1);
+}
+
+#[test]
+fn a_second_request_computes_only_what_the_first_did_not() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 32), 4, 1), Instant::now()).unwrap();
+    run(&mut engine);
+    let mut longer = prompt(1, 32);
+    longer.extend([90, 91, 92]);
+    engine.submit(request(2, longer.clone(), 4, 1), Instant::now()).unwrap();
+
+    let streams = run(&mut engine);
+
+    assert_eq!(streams[&SeqId(200)].cached_tokens, Some(32));
+    assert_eq!(streams[&SeqId(200)].tokens, FakeForward::expected_answer(&longer, 4, VOCAB));
+}
+
+#[test]
+fn short_memory_preempts_the_youngest_and_changes_no_token() {
+    let setup = Setup::new(12); // 48 positions for three sequences of 30
+    let mut engine = setup.engine();
+    let now = Instant::now();
+    for id in 1..=3 {
+        engine.submit(request(id, prompt(id, 10), 20, 1), now + Duration::from_millis(id)).unwrap();
+    }
+
+    let streams = run(&mut engine);
+
+    for id in 1..=3u64 {
+        assert_eq!(streams[&SeqId(id * 100)].tokens, FakeForward::expected_answer(&prompt(id, 10), 20, VOCAB));
+    }
+    assert!(engine.scheduler_mut().counts().preemptions > 0);
+    assert_eq!(engine.usage().blocks.held, 0);
+}
+
+#[test]
+fn a_cancelled_sequence_gives_its_blocks_back() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 60), 20, 2), Instant::now()).unwrap();
+    engine.step().unwrap();
+    assert!(engine.usage().blocks.held > 0);
+
+    assert_eq!(engine.cancel(CancelTarget::Request(RequestId(1))), 2);
+
+    assert_eq!(engine.usage().blocks.held, 0);
+    assert!(engine.scheduler_mut().is_empty());
+}
+
+#[test]
+fn a_failed_step_ends_its_sequences_and_no_other() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 5), 20, 1), Instant::now()).unwrap();
+    setup.faults.push([None, Some(Fault::Error)]);
+    let mut streams = HashMap::new();
+    collect(&mut streams, engine.step().unwrap());
+    collect(&mut streams, engine.step().unwrap());
+    engine.submit(request(2, prompt(2, 5), 3, 1), Instant::now()).unwrap();
+
+    streams.extend(run(&mut engine));
+
+    assert!(matches!(streams[&SeqId(100)].finish, Some(Finish::Failed(SequenceError::EngineFault { .. }))));
+    assert_eq!(streams[&SeqId(200)].finish, Some(Finish::Length));
+}
+
+#[test]
+fn a_step_without_memory_is_computed_in_halves() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    setup.faults.push([Some(Fault::OutOfMemory)]);
+    engine.submit(request(1, prompt(1, 9), 3, 1), Instant::now()).unwrap();
+    engine.submit(request(2, prompt(2, 14), 3, 1), Instant::now()).unwrap();
+
+    let streams = run(&mut engine);
+
+    assert_eq!(streams[&SeqId(100)].tokens, FakeForward::expected_answer(&prompt(1, 9), 3, VOCAB));
+    assert_eq!(streams[&SeqId(200)].tokens, FakeForward::expected_answer(&prompt(2, 14), 3, VOCAB));
+}
+
+#[test]
+fn logits_that_are_not_finite_end_one_sequence() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    setup.faults.push([Some(Fault::NotFinite)]);
+    engine.submit(request(1, prompt(1, 5), 3, 1), Instant::now()).unwrap();
+
+    let streams = run(&mut engine);
+
+    assert!(matches!(streams[&SeqId(100)].finish, Some(Finish::Failed(SequenceError::EngineFault { .. }))));
+}
+
+#[test]
+fn waiting_too_long_ends_a_request_unless_it_was_served_before() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    let now = Instant::now();
+    engine.submit(request(1, prompt(1, 5), 50, 1), now).unwrap();
+    engine.step().unwrap();
+    engine.submit(request(2, prompt(2, 5), 3, 2), now).unwrap();
+
+    let expired = engine.scheduler_mut().expire(now + Duration::from_secs(31));
+
+    let ended: Vec<_> = expired.iter().map(|(_, delta)| delta.seq).collect();
+    assert_eq!(ended, [SeqId(201), SeqId(200)]);
+}
+
+#[test]
+fn an_interactive_request_goes_first_but_age_wins() {
+    let setup = Setup::new(64);
+    let scheduler = |old: Duration| {
+        let mut engine = setup.engine();
+        let now = Instant::now() + Duration::from_secs(100);
+        let background =
+            NewRequest { priority: crate::sequence::Priority::Background, ..request(1, prompt(1, 5), 3, 1) };
+        let interactive =
+            NewRequest { priority: crate::sequence::Priority::Interactive, ..request(2, prompt(2, 5), 3, 1) };
+        engine.submit(background, now - old).unwrap();
+        engine.submit(interactive, now).unwrap();
+        engine.scheduler_mut().waiting.iter().next().unwrap().1
+    };
+
+    assert_eq!(scheduler(Duration::from_secs(1)), SeqId(200));
+    assert_eq!(scheduler(Duration::from_secs(61)), SeqId(100));
+}
+
+#[test]
+fn a_draining_scheduler_finishes_what_runs() {
+    let setup = Setup::new(64);
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 5), 6, 1), Instant::now()).unwrap();
+    let mut streams = HashMap::new();
+    collect(&mut streams, engine.step().unwrap());
+    engine.submit(request(2, prompt(2, 5), 6, 1), Instant::now()).unwrap();
+
+    collect(&mut streams, engine.scheduler_mut().drain());
+    let refused = engine.submit(request(3, prompt(3, 5), 6, 1), Instant::now());
+    for _ in 0..5 {
+        collect(&mut streams, engine.step().unwrap());
+    }
+
+    assert_eq!(refused, Err(SequenceError::ShuttingDown));
+    assert_eq!(streams[&SeqId(100)].finish, Some(Finish::Length));
+    assert_eq!(streams[&SeqId(200)].finish, Some(Finish::Failed(SequenceError::ShuttingDown)));
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Submit { len: usize, max_tokens: usize, choices: u64 },
+    Cancel { nth: usize, whole: bool },
+    Pause { nth: usize, paused: bool },
+    Step,
+    Fault(Fault),
+    LoseEngine,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1..40usize, 1..16usize, 1..4u64)
+            .prop_map(|(len, max_tokens, choices)| Op::Submit { len, max_tokens, choices }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(nth, whole)| Op::Cancel { nth, whole }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(nth, paused)| Op::Pause { nth, paused }),
+        16 => Just(Op::Step),
+        1 => prop_oneof![Just(Fault::Error), Just(Fault::OutOfMemory), Just(Fault::NotFinite)].prop_map(Op::Fault),
+        1 => Just(Op::LoseEngine),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Random arrivals, cancels, pauses and faults: every sequence that ends well has exactly the tokens that the model
+    /// gives it alone, everything ends, and no block is lost.
+    #[test]
+    fn every_schedule_gives_the_same_tokens_and_loses_no_block(ops in prop::collection::vec(op(), 1..160)) {
+        let setup = Setup::new(20);
+        let mut engine = setup.engine();
+        let now = Instant::now();
+        let mut submitted: HashMap<SeqId, (Vec<u32>, usize)> = HashMap::new();
+        let mut cancelled = std::collections::HashSet::new();
+        let mut streams = HashMap::new();
+        let mut order: Vec<SeqId> = Vec::new();
+        let mut next = 0u64;
+        for op in ops {
+            match op {
+                Op::Submit { len, max_tokens, choices } => {
+                    next += 1;
+                    let new = request(next, prompt(next, len), max_tokens, choices);
+                    for &seq in &new.choices {
+                        submitted.insert(seq, (prompt(next, len), max_tokens));
+                        order.push(seq);
+                    }
+                    engine.submit(new, now + Duration::from_millis(next)).unwrap();
+                }
+                Op::Cancel { nth, whole } if !order.is_empty() => {
+                    let seq = order[nth % order.len()];
+                    let request = RequestId(seq.0 / 100);
+                    if whole {
+                        cancelled.extend(order.iter().copied().filter(|seq| seq.0 / 100 == request.0));
+                        engine.cancel(CancelTarget::Request(request));
+                    } else {
+                        cancelled.insert(seq);
+                        engine.cancel(CancelTarget::Sequence(seq));
+                    }
+                }
+                Op::Pause { nth, paused } if !order.is_empty() => {
+                    engine.scheduler_mut().set_paused(order[nth % order.len()], paused);
+                }
+                Op::Step => collect(&mut streams, engine.step().unwrap_or_default()),
+                Op::Fault(fault) => setup.faults.push([Some(fault)]),
+                Op::LoseEngine => collect(&mut streams, engine.replace_runner(setup.runner())),
+                _ => {}
+            }
+            let blocks = engine.usage().blocks;
+            prop_assert_eq!(blocks.free + blocks.held + blocks.cached, blocks.total);
+        }
+        for &seq in &order {
+            engine.scheduler_mut().set_paused(seq, false);
+        }
+        let mut steps = 0;
+        while let Some(deltas) = engine.step() {
+            collect(&mut streams, deltas);
+            steps += 1;
+            prop_assert!(steps < 20_000, "the engine does not come to rest");
+        }
+        prop_assert!(engine.scheduler_mut().is_empty());
+        prop_assert_eq!(engine.usage().blocks.held, 0);
+        for (seq, (prompt, max_tokens)) in submitted {
+            let stream = streams.get(&seq).cloned().unwrap_or_default();
+            let expected = FakeForward::expected_answer(&prompt, max_tokens, VOCAB);
+            prop_assert!(expected.starts_with(&stream.tokens), "{} went astray", seq);
+            if !cancelled.contains(&seq) {
+                match stream.finish {
+                    Some(Finish::Length) => prop_assert_eq!(stream.tokens, expected),
+                    Some(Finish::Failed(SequenceError::EngineFault { .. })) => {}
+                    other => prop_assert!(false, "{} ended with {:?}", seq, other),
+                }
+            }
+        }
+    }
+}
