@@ -7,3 +7,4 @@ pub mod ids;
 pub mod plan;
 pub mod runner;
 pub mod sampling;
+pub mod text;
