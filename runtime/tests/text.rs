@@ -1,0 +1,259 @@
+//! Text against recorded references: `data/text/{family}` holds small tokenizers with the templates of real families,
+//! and what transformers 5 made of the same messages and texts.
+
+use chrono::{NaiveDate, NaiveDateTime};
+use lmx_runtime::text::{ChatTemplate, Detokenizer, RenderInput, TemplateFiles, Tokenizer};
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Families with a chat template.
+const DECODERS: [&str; 7] = ["llama", "mistral", "qwen3", "qwen3_moe", "glm4_moe", "minimax_m2", "kimi_k2"];
+/// Families without: byte fallback, metaspace, WordPiece.
+const ENCODERS: [&str; 3] = ["embeddinggemma", "bge_reranker", "minilm"];
+
+/// A conversation and its prompt, or the template's refusal.
+#[derive(Deserialize)]
+struct ChatCase {
+    name: String,
+    messages: Vec<Value>,
+    tools: Option<Vec<Value>>,
+    add_generation_prompt: bool,
+    #[serde(default)]
+    kwargs: Map<String, Value>,
+    text: Option<String>,
+    ids: Option<Vec<u32>>,
+    error: Option<String>,
+}
+
+/// A text and its tokens.
+#[derive(Deserialize)]
+struct TokenCase {
+    text: String,
+    /// With special tokens, and without.
+    ids: Vec<u32>,
+    ids_plain: Vec<u32>,
+    /// The text of `ids_plain`.
+    decoded: String,
+}
+
+/// Where the references of a family lie.
+fn data(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/text").join(family)
+}
+
+fn read(path: PathBuf) -> Vec<u8> {
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn tokenizer(family: &str) -> Tokenizer {
+    let dir = data(family);
+    Tokenizer::from_bytes(&read(dir.join("tokenizer.json")), Some(&read(dir.join("tokenizer_config.json")))).unwrap()
+}
+
+fn template(family: &str) -> ChatTemplate {
+    let config = read(data(family).join("tokenizer_config.json"));
+    let files = TemplateFiles { tokenizer_config: Some(&config), ..TemplateFiles::default() };
+    ChatTemplate::from_files(&files).unwrap().expect("the family has a chat template")
+}
+
+fn noon() -> NaiveDateTime {
+    NaiveDate::from_ymd_opt(2026, 3, 7).unwrap().and_hms_opt(12, 0, 0).unwrap()
+}
+
+#[test]
+fn every_template_gives_the_recorded_prompt_or_refusal() {
+    for family in DECODERS {
+        let (tokenizer, template) = (tokenizer(family), template(family));
+        let cases: Vec<ChatCase> = serde_json::from_slice(&read(data(family).join("chat.json"))).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let at = format!("{family}, {}", case.name);
+            let rendered = template.render(&RenderInput {
+                messages: &case.messages,
+                tools: case.tools.as_deref(),
+                documents: None,
+                add_generation_prompt: case.add_generation_prompt,
+                continue_final_message: false,
+                kwargs: &case.kwargs,
+                now: noon(),
+            });
+            match (rendered, case.text, case.error) {
+                (Ok(text), Some(expected), None) => {
+                    assert_eq!(text, expected, "{at}");
+                    assert_eq!(tokenizer.encode(&text, false).unwrap(), case.ids.expect("ids go with a text"), "{at}");
+                }
+                (Err(error), None, Some(expected)) => {
+                    assert_eq!(format!("TemplateError: {error}"), expected, "{at}");
+                }
+                (rendered, text, error) => panic!("{at}: {rendered:?}, recorded: {text:?} {error:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_text_has_the_recorded_tokens_and_comes_back() {
+    for family in DECODERS.into_iter().chain(ENCODERS) {
+        let tokenizer = tokenizer(family);
+        let cases: Vec<TokenCase> = serde_json::from_slice(&read(data(family).join("tokens.json"))).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let at = format!("{family}, {:?}", case.text);
+            assert_eq!(tokenizer.encode(&case.text, true).unwrap(), case.ids, "{at}");
+            assert_eq!(tokenizer.encode(&case.text, false).unwrap(), case.ids_plain, "{at}");
+            assert_eq!(tokenizer.decode(&case.ids_plain, false).unwrap(), case.decoded, "{at}");
+        }
+    }
+}
+
+#[test]
+fn the_bytes_of_the_tokens_are_the_bytes_of_the_text() {
+    for family in DECODERS.into_iter().chain(["embeddinggemma"]) {
+        let tokenizer = tokenizer(family);
+        let text = "It's 12345 naïve 北京 😀\n\t.";
+        let bytes: Vec<u8> =
+            tokenizer.encode(text, false).unwrap().iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).collect();
+        assert_eq!(String::from_utf8(bytes).unwrap(), text, "{family}");
+    }
+}
+
+#[test]
+fn special_tokens_are_known_by_name_and_by_id() {
+    let tokenizer = tokenizer("llama");
+    let (bos, eos) = (tokenizer.special().bos.clone().unwrap(), tokenizer.special().eos.clone().unwrap());
+    assert_eq!((bos.text.as_str(), eos.text.as_str()), ("<|begin_of_text|>", "<|eot_id|>"));
+    for id in [bos.id.unwrap(), eos.id.unwrap()] {
+        assert!(tokenizer.is_special(id));
+        assert!((id as usize) < tokenizer.vocab_size());
+        assert_eq!(tokenizer.token_to_id(&tokenizer.id_to_token(id).unwrap()), Some(id));
+    }
+    let beyond = u32::try_from(tokenizer.vocab_size()).unwrap();
+    assert_eq!((tokenizer.token_bytes(beyond), tokenizer.is_special(beyond)), (None, false));
+    assert_eq!(tokenizer.decode(&[beyond], false).unwrap(), "");
+}
+
+#[test]
+fn an_explicit_add_bos_token_decides_over_the_tokenizer_file() {
+    let file = |family: &str| read(data(family).join("tokenizer.json"));
+    let with = |json: &[u8], config: &str| {
+        Tokenizer::from_bytes(json, Some(config.as_bytes())).unwrap().encode("a", true).unwrap()
+    };
+    let (llama, kimi) = (file("llama"), file("kimi_k2"));
+    let silent = with(&llama, r#"{"bos_token": "<|begin_of_text|>"}"#);
+    assert_eq!(silent.len(), 2);
+    assert_eq!(with(&llama, r#"{"bos_token": "<|begin_of_text|>", "add_bos_token": true}"#), silent);
+    assert_eq!(with(&llama, r#"{"bos_token": "<|begin_of_text|>", "add_bos_token": false}"#), silent[1..]);
+
+    assert_eq!(with(&kimi, r#"{"bos_token": "[BOS]"}"#).len(), 1);
+    assert_eq!(with(&kimi, r#"{"bos_token": "[BOS]", "add_bos_token": true, "add_eos_token": true}"#).len(), 2);
+    assert_eq!(with(&kimi, r#"{"bos_token": "[BOS]", "eos_token": "[EOS]", "add_eos_token": true}"#).len(), 2);
+}
+
+#[test]
+fn tokens_that_only_the_configuration_knows_are_added_under_their_ids() {
+    let json = read(data("qwen3").join("tokenizer.json"));
+    let next = Tokenizer::from_bytes(&json, None).unwrap().vocab_size();
+    let with = |id: usize| {
+        let config = format!(r#"{{"added_tokens_decoder": {{"{id}": {{"content": "<new>", "special": true}}}}}}"#);
+        Tokenizer::from_bytes(&json, Some(config.as_bytes()))
+    };
+    let tokenizer = with(next).unwrap();
+    let id = tokenizer.token_to_id("<new>").unwrap();
+    assert_eq!((id as usize, tokenizer.is_special(id)), (next, true));
+    assert_eq!(tokenizer.encode("<new>", false).unwrap(), [id]);
+    let error = with(next + 7).unwrap_err().to_string();
+    assert!(error.contains("`<new>` does not get its id"), "{error}");
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let error = Tokenizer::from_bytes(b"{", None).unwrap_err().to_string();
+    assert!(error.starts_with("invalid `tokenizer.json`"), "{error}");
+    let json = read(data("llama").join("tokenizer.json"));
+    let error = Tokenizer::from_bytes(&json, Some(b"[]")).unwrap_err().to_string();
+    assert!(error.starts_with("invalid `tokenizer_config.json`"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Tokenizer>();
+    shared::<ChatTemplate>();
+    shared::<Detokenizer>();
+}
+
+/// `embeddinggemma` with llama 2's rule for the start of a text.
+fn llama_2_style() -> Tokenizer {
+    let mut json: Value = serde_json::from_slice(&read(data("embeddinggemma").join("tokenizer.json"))).unwrap();
+    let decoders = json["decoder"]["decoders"].as_array_mut().unwrap();
+    decoders.push(serde_json::json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    Tokenizer::from_bytes(json.to_string().as_bytes(), None).unwrap()
+}
+
+fn all_styles() -> Vec<Arc<Tokenizer>> {
+    let families = ["llama", "mistral", "kimi_k2", "embeddinggemma", "bge_reranker", "minilm"];
+    families.into_iter().map(tokenizer).chain([llama_2_style()]).map(Arc::new).collect()
+}
+
+#[test]
+fn a_leading_space_is_dropped_at_the_start_of_a_text_only() {
+    let (llama_2, metaspace) = (llama_2_style(), tokenizer("bge_reranker"));
+    for tokenizer in [llama_2, metaspace] {
+        let tokenizer = Arc::new(tokenizer);
+        let space = tokenizer.token_to_id("▁").unwrap();
+        let a = tokenizer.token_to_id("a").unwrap();
+        assert_eq!(tokenizer.decode(&[space, a, space, a], false).unwrap(), "a a");
+        let mut answer = Detokenizer::new(tokenizer, true, &[a]);
+        assert_eq!(answer.push(&[space]).unwrap(), " ");
+        assert_eq!(answer.push(&[a]).unwrap(), "a");
+    }
+}
+
+proptest! {
+    #[test]
+    fn pieces_of_a_stream_join_to_the_text_of_the_whole(
+        style in 0_usize..7,
+        ids in prop::collection::vec(0_u32..500, 0..40),
+        cuts in prop::collection::vec(1_usize..6, 1..40),
+        skip_special_tokens: bool,
+    ) {
+        thread_local!(static STYLES: Vec<Arc<Tokenizer>> = all_styles());
+        let tokenizer = STYLES.with(|styles| Arc::clone(&styles[style]));
+        let mut detokenizer = Detokenizer::new(Arc::clone(&tokenizer), skip_special_tokens, &[]);
+        let (mut text, mut rest, mut cuts) = (String::new(), ids.as_slice(), cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            text.push_str(&detokenizer.push(now).unwrap());
+            rest = later;
+        }
+        text.push_str(&detokenizer.finish().unwrap());
+        prop_assert_eq!(&text, &tokenizer.decode(&ids, skip_special_tokens).unwrap());
+    }
+
+    #[test]
+    fn decoding_is_what_the_tokenizer_library_does(
+        family in prop::sample::select(&["llama", "mistral", "qwen3", "kimi_k2", "embeddinggemma", "bge_reranker"]),
+        ids in prop::collection::vec(0_u32..500, 0..40),
+        skip_special_tokens: bool,
+    ) {
+        let library = tokenizers::Tokenizer::from_file(data(family).join("tokenizer.json")).unwrap();
+        let expected = library.decode(&ids, skip_special_tokens).unwrap();
+        let decoded = tokenizer(family).decode(&ids, skip_special_tokens).unwrap();
+        // Byte tokens that make up no characters: the library gives up the whole run of them, this one only those.
+        if family != "embeddinggemma" || !expected.contains('\u{FFFD}') {
+            prop_assert_eq!(decoded, expected);
+        }
+    }
+
+    #[test]
+    fn text_comes_back_from_its_tokens(text in "[ a-zA-Z0-9.,'äß€北京😀\n]{0,40}") {
+        for family in ["llama", "qwen3", "embeddinggemma"] {
+            let tokenizer = tokenizer(family);
+            let ids = tokenizer.encode(&text, true).unwrap();
+            prop_assert_eq!(tokenizer.decode(&ids, true).unwrap(), text.as_str());
+        }
+    }
+}
