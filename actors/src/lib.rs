@@ -1,1 +1,12 @@
-//! lib
+//! The actors of Opta-LMX: each owns one piece of the runtime, has a mailbox with a bound and a thread it runs on.
+//!
+//! Actors decide; the forward pass computes; nothing inside the forward pass waits on a mailbox.
+
+pub mod cell;
+pub mod egress;
+pub mod engine;
+pub mod kv_cache;
+pub mod mailbox;
+pub mod scheduler;
+pub mod stream;
+pub mod supervise;

@@ -6,7 +6,7 @@ use crate::kv::{KvAccounts, KvUsage, LeaseSink, SeqLease};
 use crate::plan::StepPlan;
 use crate::runner::{ForwardError, SlotRunner};
 use crate::scheduler::{CancelTarget, Delivery, Planned, Scheduler};
-use crate::sequence::{NewRequest, SequenceError};
+use crate::sequence::NewRequest;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -40,11 +40,8 @@ impl LocalEngine {
         Self { scheduler: scheduler(Arc::new(Releases(sender))), accounts, runner, releases, failures: Vec::new() }
     }
 
-    /// Takes a request.
-    ///
-    /// # Errors
-    /// As [`Scheduler::submit`].
-    pub fn submit(&mut self, request: NewRequest, now: Instant) -> Result<(), SequenceError> {
+    /// Takes a request; see [`Scheduler::submit`].
+    pub fn submit(&mut self, request: NewRequest, now: Instant) -> Vec<Delivery> {
         self.scheduler.submit(request, None, now)
     }
 
@@ -110,7 +107,8 @@ impl LocalEngine {
 
     /// Replaces the runner after a fault, with empty KV memory.
     pub fn replace_runner(&mut self, runner: SlotRunner) -> Vec<Delivery> {
-        let (epoch, deltas) = self.scheduler.engine_lost();
+        let epoch = KvEpoch(self.scheduler.epoch().0 + 1);
+        let deltas = self.scheduler.engine_lost(epoch);
         self.take_releases();
         self.accounts.invalidate(epoch);
         self.runner = runner;

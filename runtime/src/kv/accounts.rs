@@ -147,10 +147,10 @@ pub struct KvAccounts {
 }
 
 impl KvAccounts {
-    /// Accounts over `num_blocks` empty blocks. `fingerprint` names the model's weights.
-    pub fn new(num_blocks: usize, block_tokens: usize, fingerprint: u128, prefix_cache: bool) -> Self {
+    /// Accounts over `num_blocks` empty blocks of the memory `epoch`. `fingerprint` names the model's weights.
+    pub fn new(num_blocks: usize, block_tokens: usize, fingerprint: u128, prefix_cache: bool, epoch: KvEpoch) -> Self {
         Self {
-            epoch: KvEpoch::default(),
+            epoch,
             block_tokens,
             root: BlockHash::root(fingerprint),
             index: prefix_cache.then(PrefixIndex::default),
@@ -302,7 +302,7 @@ impl KvAccounts {
 
     fn fork(&mut self, seq: SeqId, parent: SeqId, tokens: usize) -> Grant {
         let full = tokens / self.block_tokens;
-        let needs_copy = tokens % self.block_tokens > 0;
+        let needs_copy = !tokens.is_multiple_of(self.block_tokens);
         let Some(table) = self.tables.get(&parent) else { return Grant::Denied { seq } };
         if usize::from(needs_copy) > self.pool.available() {
             return Grant::Denied { seq };

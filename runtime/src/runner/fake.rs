@@ -137,13 +137,12 @@ impl Forward for FakeForward {
         let mut wanted = batch.wanted.iter().map(|&at| at as usize).peekable();
         for row in batch.rows {
             let place = |position: usize| row.table[position / size].0 as usize * size + position % size;
-            let mut position = row.context_tokens - row.span.len();
-            let mut context: Vec<u32> = (0..position).map(|p| self.memory[place(p)]).collect();
-            for at in row.span.clone() {
+            let start = row.context_tokens - row.span.len();
+            let mut context: Vec<u32> = (0..start).map(|p| self.memory[place(p)]).collect();
+            for (position, at) in (start..).zip(row.span.clone()) {
                 assert_eq!(batch.positions[at] as usize, position, "positions of a row are consecutive");
                 self.memory[place(position)] = batch.tokens[at];
                 context.push(batch.tokens[at]);
-                position += 1;
                 if wanted.next_if_eq(&at).is_some() {
                     let begin = logits.len();
                     logits.resize(begin + vocab, 0.0);

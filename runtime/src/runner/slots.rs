@@ -63,6 +63,11 @@ impl SlotRunner {
         self.tap = Some(tap);
     }
 
+    /// Forgets every slot.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+    }
+
     /// Executes a plan.
     ///
     /// # Errors

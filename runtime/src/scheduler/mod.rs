@@ -117,6 +117,8 @@ pub struct Scheduler {
     preemptions: u64,
     /// Counts entries, departures and preemptions: whether planning again can have another result.
     changes: u64,
+    /// Arrivals of requests that have entered, until somebody asks.
+    entered: Vec<Instant>,
 }
 
 struct RequestState {
@@ -126,8 +128,8 @@ struct RequestState {
 }
 
 impl Scheduler {
-    /// An empty scheduler. Dropped leases are reported to `sink`.
-    pub fn new(config: SchedulerConfig, limits: Limits, sink: Arc<dyn LeaseSink>) -> Self {
+    /// An empty scheduler over the KV memory of `epoch`. Dropped leases are reported to `sink`.
+    pub fn new(config: SchedulerConfig, limits: Limits, epoch: KvEpoch, sink: Arc<dyn LeaseSink>) -> Self {
         let slots = u32::try_from(config.max_sequences.get()).expect("a slot id is 32 bits wide");
         Self {
             cost: StepCost::new(config.decode_stall_budget(), limits.block_tokens),
@@ -140,26 +142,30 @@ impl Scheduler {
             running: BTreeSet::new(),
             free_slots: (0..slots).rev().map(SlotId).collect(),
             phase: Phase::Idle,
-            next_step: StepId::default(),
-            epoch: KvEpoch::default(),
+            // Steps of a scheduler that was lost are never mistaken for steps of this one.
+            next_step: StepId(u64::from(epoch.0) << 40),
+            epoch,
             evict: Vec::new(),
             moves: Vec::new(),
             admit: Vec::new(),
             draining: false,
             preemptions: 0,
             changes: 0,
+            entered: Vec::new(),
         }
     }
 
-    /// Takes a request into the queue.
+    /// Takes a request into the queue. Returns what to deliver at once: refusals while draining.
     ///
-    /// `request` was checked before: it has a prompt, at least one choice, and fits [`Limits::sequence_tokens`].
-    ///
-    /// # Errors
-    /// [`SequenceError::ShuttingDown`] while draining.
-    pub fn submit(&mut self, request: NewRequest, permit: Option<Permit>, now: Instant) -> Result<(), SequenceError> {
+    /// `request` was checked before: it has a prompt, at least one choice, no more choices than there are slots, and
+    /// fits [`Limits::sequence_tokens`].
+    pub fn submit(&mut self, request: NewRequest, permit: Option<Permit>, now: Instant) -> Vec<Delivery> {
         if self.draining {
-            return Err(SequenceError::ShuttingDown);
+            let refused = |&seq| {
+                let finish = Some(Finish::Failed(SequenceError::ShuttingDown));
+                (request.worker, SeqDelta { finish, ..SeqDelta::empty(seq, request.id) })
+            };
+            return request.choices.iter().map(refused).collect();
         }
         debug_assert!(!request.prompt.is_empty() && request.prompt.len() < self.limits.sequence_tokens());
         let due = now + request.priority.delay();
@@ -192,7 +198,7 @@ impl Scheduler {
             self.sequences.insert(id, sequence);
         }
         self.requests.insert(request.id, RequestState { choices: request.choices, permit });
-        Ok(())
+        Vec::new()
     }
 
     /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns how
@@ -260,6 +266,11 @@ impl Scheduler {
             counts.paused += usize::from(sequence.paused);
         }
         counts
+    }
+
+    /// Arrival times of the requests that entered the engine since the last call.
+    pub fn take_entered(&mut self) -> Vec<Instant> {
+        std::mem::take(&mut self.entered)
     }
 
     /// The KV memory that plans are made for.

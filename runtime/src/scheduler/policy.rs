@@ -297,8 +297,9 @@ impl Scheduler {
         sequence.computed = cached_tokens;
         sequence.cached_tokens.get_or_insert(cached_tokens.min(sequence.prompt_tokens));
         sequence.state = State::Prefill { slot, lease };
-        if let Some(request) = self.requests.get_mut(&sequence.request) {
-            request.permit = None;
+        let request = self.requests.get_mut(&sequence.request);
+        if request.and_then(|request| request.permit.take()).is_some() {
+            self.entered.push(sequence.arrived);
         }
         Some(new_slot(sequence, slot, cached_tokens, blocks))
     }

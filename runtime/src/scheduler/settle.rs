@@ -71,17 +71,17 @@ impl Scheduler {
     }
 
     /// The engine is gone and its KV memory with it: the sequences of its step fail, all others queue again. Nothing is
-    /// planned until [`engine_up`](Self::engine_up). Returns the epoch of the memory to come.
-    pub fn engine_lost(&mut self) -> (KvEpoch, Vec<Delivery>) {
+    /// planned until [`engine_up`](Self::engine_up). `epoch` is that of the memory to come.
+    pub fn engine_lost(&mut self, epoch: KvEpoch) -> Vec<Delivery> {
         let mut deltas = Vec::new();
         if let Phase::Computing { step, .. } = self.phase {
             deltas = self.step_failed(step);
         }
-        let epoch = self.forget_memory();
+        self.forget_memory(epoch);
         // The new engine has empty slots.
         self.evict.clear();
         self.phase = Phase::Down;
-        (epoch, deltas)
+        deltas
     }
 
     /// The engine is there again.
@@ -92,25 +92,24 @@ impl Scheduler {
     }
 
     /// The block accounts are gone: every running sequence queues again, and output that is on its way is discarded (the
-    /// same tokens will be drawn again). Returns the epoch that the new accounts shall have.
-    pub fn kv_lost(&mut self) -> KvEpoch {
+    /// same tokens will be drawn again). `epoch` is that of the new accounts.
+    pub fn kv_lost(&mut self, epoch: KvEpoch) {
         match &mut self.phase {
             Phase::Computing { fed, .. } => fed.clear(),
             Phase::Reserving { .. } => self.phase = Phase::Idle,
             Phase::Idle | Phase::Down => {}
         }
-        self.forget_memory()
+        self.forget_memory(epoch);
     }
 
-    fn forget_memory(&mut self) -> KvEpoch {
+    fn forget_memory(&mut self, epoch: KvEpoch) {
         let running: Vec<SeqId> = self.running.iter().map(|&(_, seq)| seq).collect();
         for seq in running {
             self.preempt(seq);
         }
         self.admit.clear();
         self.moves.clear();
-        self.epoch.0 += 1;
-        self.epoch
+        self.epoch = epoch;
     }
 
     fn settle_row(&mut self, seq: SeqId, fed: Fed, mut row: RowTokens, settled: &mut Settled) {

@@ -38,8 +38,12 @@ impl Setup {
 
     fn engine(&self) -> LocalEngine {
         let limits = Limits { block_tokens: BLOCK, num_blocks: self.num_blocks, context_tokens: 200 };
-        let accounts = KvAccounts::new(self.num_blocks, BLOCK, 7, true);
-        LocalEngine::new(|sink| Scheduler::new(self.config.clone(), limits, sink), accounts, self.runner())
+        let accounts = KvAccounts::new(self.num_blocks, BLOCK, 7, true, KvEpoch::default());
+        LocalEngine::new(
+            |sink| Scheduler::new(self.config.clone(), limits, KvEpoch::default(), sink),
+            accounts,
+            self.runner(),
+        )
     }
 }
 
@@ -95,7 +99,7 @@ fn run(engine: &mut LocalEngine) -> HashMap<SeqId, Stream> {
 fn an_answer_is_what_the_model_says_whatever_the_chunks() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 53), 9, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 53), 9, 1), Instant::now());
 
     let streams = run(&mut engine);
 
@@ -108,14 +112,14 @@ fn decode_rows_come_before_prefill_chunks() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
     for id in 1..=3 {
-        engine.submit(request(id, prompt(id, 5), 50, 1), Instant::now()).unwrap();
+        engine.submit(request(id, prompt(id, 5), 50, 1), Instant::now());
     }
     engine.step().unwrap();
-    engine.submit(request(4, prompt(4, 100), 5, 1), Instant::now()).unwrap();
+    engine.submit(request(4, prompt(4, 100), 5, 1), Instant::now());
 
     let scheduler = engine.scheduler_mut();
     let Planned::Reserve(reserve) = scheduler.plan() else { panic!("a prompt needs blocks") };
-    let mut accounts = KvAccounts::new(64, BLOCK, 7, true);
+    let mut accounts = KvAccounts::new(64, BLOCK, 7, true, KvEpoch::default());
     for row in &reserve.rows {
         if let crate::kv::ReserveRow::Extend { seq, tokens } = *row {
             let tokens = vec![0; tokens - 1].into();
@@ -133,7 +137,7 @@ fn decode_rows_come_before_prefill_chunks() {
 fn choices_share_one_prefill() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 22), 6, 4), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 22), 6, 4), Instant::now());
 
     let streams = run(&mut engine);
 
@@ -150,11 +154,11 @@ fn choices_share_one_prefill() {
 fn a_second_request_computes_only_what_the_first_did_not() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 32), 4, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 32), 4, 1), Instant::now());
     run(&mut engine);
     let mut longer = prompt(1, 32);
     longer.extend([90, 91, 92]);
-    engine.submit(request(2, longer.clone(), 4, 1), Instant::now()).unwrap();
+    engine.submit(request(2, longer.clone(), 4, 1), Instant::now());
 
     let streams = run(&mut engine);
 
@@ -168,7 +172,7 @@ fn short_memory_preempts_the_youngest_and_changes_no_token() {
     let mut engine = setup.engine();
     let now = Instant::now();
     for id in 1..=3 {
-        engine.submit(request(id, prompt(id, 10), 20, 1), now + Duration::from_millis(id)).unwrap();
+        engine.submit(request(id, prompt(id, 10), 20, 1), now + Duration::from_millis(id));
     }
 
     let streams = run(&mut engine);
@@ -184,7 +188,7 @@ fn short_memory_preempts_the_youngest_and_changes_no_token() {
 fn a_cancelled_sequence_gives_its_blocks_back() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 60), 20, 2), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 60), 20, 2), Instant::now());
     engine.step().unwrap();
     assert!(engine.usage().blocks.held > 0);
 
@@ -198,12 +202,12 @@ fn a_cancelled_sequence_gives_its_blocks_back() {
 fn a_failed_step_ends_its_sequences_and_no_other() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 5), 20, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 5), 20, 1), Instant::now());
     setup.faults.push([None, Some(Fault::Error)]);
     let mut streams = HashMap::new();
     collect(&mut streams, engine.step().unwrap());
     collect(&mut streams, engine.step().unwrap());
-    engine.submit(request(2, prompt(2, 5), 3, 1), Instant::now()).unwrap();
+    engine.submit(request(2, prompt(2, 5), 3, 1), Instant::now());
 
     streams.extend(run(&mut engine));
 
@@ -216,8 +220,8 @@ fn a_step_without_memory_is_computed_in_halves() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
     setup.faults.push([Some(Fault::OutOfMemory)]);
-    engine.submit(request(1, prompt(1, 9), 3, 1), Instant::now()).unwrap();
-    engine.submit(request(2, prompt(2, 14), 3, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 9), 3, 1), Instant::now());
+    engine.submit(request(2, prompt(2, 14), 3, 1), Instant::now());
 
     let streams = run(&mut engine);
 
@@ -230,7 +234,7 @@ fn logits_that_are_not_finite_end_one_sequence() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
     setup.faults.push([Some(Fault::NotFinite)]);
-    engine.submit(request(1, prompt(1, 5), 3, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 5), 3, 1), Instant::now());
 
     let streams = run(&mut engine);
 
@@ -242,9 +246,9 @@ fn waiting_too_long_ends_a_request_unless_it_was_served_before() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
     let now = Instant::now();
-    engine.submit(request(1, prompt(1, 5), 50, 1), now).unwrap();
+    engine.submit(request(1, prompt(1, 5), 50, 1), now);
     engine.step().unwrap();
-    engine.submit(request(2, prompt(2, 5), 3, 2), now).unwrap();
+    engine.submit(request(2, prompt(2, 5), 3, 2), now);
 
     let expired = engine.scheduler_mut().expire(now + Duration::from_secs(31));
 
@@ -262,8 +266,8 @@ fn an_interactive_request_goes_first_but_age_wins() {
             NewRequest { priority: crate::sequence::Priority::Background, ..request(1, prompt(1, 5), 3, 1) };
         let interactive =
             NewRequest { priority: crate::sequence::Priority::Interactive, ..request(2, prompt(2, 5), 3, 1) };
-        engine.submit(background, now - old).unwrap();
-        engine.submit(interactive, now).unwrap();
+        engine.submit(background, now - old);
+        engine.submit(interactive, now);
         engine.scheduler_mut().waiting.iter().next().unwrap().1
     };
 
@@ -275,20 +279,21 @@ fn an_interactive_request_goes_first_but_age_wins() {
 fn a_draining_scheduler_finishes_what_runs() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
-    engine.submit(request(1, prompt(1, 5), 6, 1), Instant::now()).unwrap();
+    engine.submit(request(1, prompt(1, 5), 6, 1), Instant::now());
     let mut streams = HashMap::new();
     collect(&mut streams, engine.step().unwrap());
-    engine.submit(request(2, prompt(2, 5), 6, 1), Instant::now()).unwrap();
+    engine.submit(request(2, prompt(2, 5), 6, 1), Instant::now());
 
     collect(&mut streams, engine.scheduler_mut().drain());
-    let refused = engine.submit(request(3, prompt(3, 5), 6, 1), Instant::now());
+    collect(&mut streams, engine.submit(request(3, prompt(3, 5), 6, 1), Instant::now()));
     for _ in 0..5 {
         collect(&mut streams, engine.step().unwrap());
     }
 
-    assert_eq!(refused, Err(SequenceError::ShuttingDown));
     assert_eq!(streams[&SeqId(100)].finish, Some(Finish::Length));
-    assert_eq!(streams[&SeqId(200)].finish, Some(Finish::Failed(SequenceError::ShuttingDown)));
+    for seq in [200, 300] {
+        assert_eq!(streams[&SeqId(seq)].finish, Some(Finish::Failed(SequenceError::ShuttingDown)));
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -337,7 +342,7 @@ proptest! {
                         submitted.insert(seq, (prompt(next, len), max_tokens));
                         order.push(seq);
                     }
-                    engine.submit(new, now + Duration::from_millis(next)).unwrap();
+                    engine.submit(new, now + Duration::from_millis(next));
                 }
                 Op::Cancel { nth, whole } if !order.is_empty() => {
                     let seq = order[nth % order.len()];

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 const BLOCK: usize = 4;
 
 fn accounts(num_blocks: usize) -> KvAccounts {
-    KvAccounts::new(num_blocks, BLOCK, 42, true)
+    KvAccounts::new(num_blocks, BLOCK, 42, true, KvEpoch::default())
 }
 
 fn admit(accounts: &mut KvAccounts, seq: u64, tokens: &[u32]) -> Grant {
