@@ -1,5 +1,7 @@
 //! The HTTP API, command line and telemetry of Opta-LMX.
 
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod openai;
 pub mod sse;

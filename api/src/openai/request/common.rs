@@ -121,14 +121,15 @@ impl Common {
                 format!("{best_of} is not `n` ({n}), and ranking is not available"),
             ));
         }
-        if self.num_ctx == Some(0) {
+        let num_ctx = self.num_ctx.or(defaults.parameters.num_ctx);
+        if num_ctx == Some(0) {
             return Err(ApiError::invalid("num_ctx", "0 tokens hold no prompt"));
         }
         let options = self.stream_options.clone().unwrap_or_default();
         let include_usage = options.include_usage.unwrap_or(false);
         Ok(Generation {
             max_tokens: max_tokens.or(defaults.parameters.max_tokens),
-            num_ctx: self.num_ctx.or(defaults.parameters.num_ctx),
+            num_ctx,
             stop: self.stop(defaults)?,
             include_stop: self.include_stop_str_in_output.unwrap_or(false),
             ignore_eos: self.ignore_eos.unwrap_or(false),

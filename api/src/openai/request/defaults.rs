@@ -1,3 +1,5 @@
+use super::common::Common;
+use crate::error::ApiError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +13,19 @@ pub struct RequestDefaults {
     pub chat_template_kwargs: Map<String, Value>,
     /// Sampling and limits.
     pub parameters: Parameters,
+}
+
+impl RequestDefaults {
+    /// Checks the values as a request's own would be.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] with the first value that is out of range.
+    pub fn check(&self) -> Result<(), ApiError> {
+        if self.parameters.max_tokens == Some(0) {
+            return Err(ApiError::invalid("max_tokens", "0 tokens are fewer than 1"));
+        }
+        Common::default().resolve(self, 1).map(drop)
+    }
 }
 
 /// Sampling and limits of requests that do not give their own. Absent: the neutral value of the sampler.
@@ -37,4 +52,26 @@ pub struct Parameters {
     pub frequency_penalty: Option<f32>,
     /// Tokens of prompt and answer together, where fewer than the model holds are wanted.
     pub num_ctx: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_have_the_limits_of_requests() {
+        let check = |parameters| RequestDefaults { parameters, ..RequestDefaults::default() }.check();
+        let none = Parameters::default;
+
+        assert_eq!(check(none()), Ok(()));
+        let wrong = [
+            (Parameters { temperature: Some(3.0), ..none() }, "temperature"),
+            (Parameters { num_ctx: Some(0), ..none() }, "num_ctx"),
+            (Parameters { max_tokens: Some(0), ..none() }, "max_tokens"),
+            (Parameters { stop: vec![String::new()], ..none() }, "stop"),
+        ];
+        for (parameters, field) in wrong {
+            assert_eq!(check(parameters).unwrap_err().param(), Some(field));
+        }
+    }
 }
