@@ -4,4 +4,5 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod openai;
+pub mod presets;
 pub mod sse;
