@@ -17,9 +17,12 @@ pub(super) fn parts<'a>(schema: &Value, path: &'a str) -> Result<Vec<&'a str>, S
         let properties = here["properties"].as_object();
         if let Some(child) = properties.and_then(|properties| properties.get(*part)) {
             here = resolve(schema, child);
-        } else if here["additionalProperties"].is_object() || here["additionalProperties"] == true {
+        } else if here["additionalProperties"].is_object() {
             // The rest of the path is a name of the user's, which may hold dots itself.
             return Ok(parts[..depth].iter().copied().chain([&path[start..]]).collect());
+        } else if here["additionalProperties"] == true {
+            // Below it anything goes, nested too.
+            return Ok(parts);
         } else if properties.is_none() {
             return Err(format!("`{}` holds one value, no keys", parts[..depth].join(".")));
         } else {

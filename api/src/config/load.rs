@@ -24,7 +24,7 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Weakest first: defaults, file, environment, flags and, for a model, its preset.
     layers: Vec<Layer>,
-    home: Surroundings,
+    around: Surroundings,
 }
 
 /// Loads the configuration: defaults, then the file, then the environment, then the flags.
@@ -67,7 +67,7 @@ impl Loaded {
     /// [`ConfigError::Problems`] with everything that is wrong with it.
     pub fn with(&self, layer: Layer) -> Result<Self, ConfigError> {
         let layers = self.layers.iter().cloned().chain([layer]).collect();
-        resolve(layers, self.file.clone(), self.home.clone(), Vec::new())
+        resolve(layers, self.file.clone(), self.around.clone(), Vec::new())
     }
 
     /// Each value in force and where it comes from, by key.
@@ -99,26 +99,26 @@ fn to_tree(config: &Config) -> Value {
 fn resolve(
     mut layers: Vec<Layer>,
     file: Option<PathBuf>,
-    home: Surroundings,
+    around: Surroundings,
     mut problems: Vec<Problem>,
 ) -> Result<Loaded, ConfigError> {
     let mut fit = Fit::<Config>::new(schema(), to_tree(&Config::default()));
     for layer in &mut layers {
         for (key, (value, _)) in &mut layer.values {
-            expand_home(key, value, &home);
+            expand_home(key, value, &around);
         }
         problems.extend(fit.apply(layer));
     }
-    let loaded = Loaded { config: fit.finish(), file, layers, home };
+    let loaded = Loaded { config: fit.finish(), file, layers, around };
     problems.extend(loaded.config.problems().into_iter().map(|problem| loaded.locate(problem)));
     if problems.is_empty() { Ok(loaded) } else { Err(ConfigError::Problems(problems)) }
 }
 
 /// Keys of `models` are paths, or ids that may be paths.
-fn expand_home(key: &str, value: &mut Value, home: &Surroundings) {
+fn expand_home(key: &str, value: &mut Value, around: &Surroundings) {
     let expand = |value: &mut Value| {
         if let Value::String(text) = value {
-            *text = home.expand(text).to_string_lossy().into_owned();
+            *text = around.expand(text).to_string_lossy().into_owned();
         }
     };
     if key.starts_with("models.") {

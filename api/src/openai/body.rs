@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Bytes that a body may have, put into the app's data. Without it: 32 MiB.
+/// Bytes that a body may have, given to the app by `App::app_data(BodyLimit(bytes))`. Without it: 32 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimit(pub usize);
 

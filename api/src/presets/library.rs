@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The presets that are shipped: file name and text.
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 8] = [
     ("builtin.yaml", include_str!("../../../presets/builtin.yaml")),
     ("code-assistant.yaml", include_str!("../../../presets/code-assistant.yaml")),
     ("devstral.yaml", include_str!("../../../presets/devstral.yaml")),
     ("llama-3.yaml", include_str!("../../../presets/llama-3.yaml")),
     ("mistral.yaml", include_str!("../../../presets/mistral.yaml")),
     ("qwen2.5.yaml", include_str!("../../../presets/qwen2.5.yaml")),
+    ("qwen3-instruct.yaml", include_str!("../../../presets/qwen3-instruct.yaml")),
     ("qwen3.yaml", include_str!("../../../presets/qwen3.yaml")),
 ];
 
@@ -141,11 +142,22 @@ mod tests {
     }
 
     #[test]
+    fn every_preset_of_the_folder_is_shipped() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../presets");
+
+        let files: Vec<_> = yaml_files(Some(&folder)).unwrap();
+
+        let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, SHIPPED.map(|(file, _)| file));
+    }
+
+    #[test]
     fn a_named_preset_wins_over_the_one_that_fits() {
         let presets = Presets::shipped();
         let choose = |model, named| presets.choose(model, named).unwrap().map(|preset| preset.name.as_str());
 
         assert_eq!(choose("Qwen/Qwen3-4B-MLX-4bit", None), Some("qwen3"));
+        assert_eq!(choose("Qwen/Qwen3-4B-Instruct-2507", None), Some("qwen3-instruct"));
         assert_eq!(choose("mlx-community/Devstral-Small-4bit", None), Some("devstral"));
         assert_eq!(choose("Qwen/Qwen3-4B", Some("code-assistant")), Some("code-assistant"));
         assert_eq!(choose("org/unknown", None), None);

@@ -220,6 +220,14 @@ actors:
     }
 
     #[test]
+    fn template_variables_may_be_nested() {
+        let preset = read("chat_template_kwargs: {style: {tone: dry}, n: 1}").unwrap();
+
+        let kwargs = Value::Object(preset.defaults.chat_template_kwargs);
+        assert_eq!(kwargs, serde_json::json!({"n": 1, "style": {"tone": "dry"}}));
+    }
+
+    #[test]
     fn the_glob_with_the_most_letters_fits_best() {
         let preset = read("match: ['*qwen3-*', '*qwen3-coder-*']\nmodel: org/own\n").unwrap();
 

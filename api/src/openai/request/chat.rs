@@ -1,4 +1,5 @@
-use super::common::{Common, MAX_LOGPROBS};
+use super::common::Common;
+use super::limits::alternatives;
 use super::{Generation, RequestDefaults, message};
 use crate::error::ApiError;
 use crate::openai::body::{FromBody, read_fields};
@@ -67,6 +68,9 @@ pub struct ChatParts {
 
 impl FromBody for ChatRequest {
     fn from_body(body: &Value, headers: &HeaderMap) -> Result<Self, ApiError> {
+        if body.get("echo") == Some(&Value::Bool(true)) {
+            return Err(ApiError::unsupported("echo", "only completions can be echoed"));
+        }
         Ok(Self { common: Common::read(body, headers)?, fields: read_fields(body)?, template: read_fields(body)? })
     }
 }
@@ -84,22 +88,17 @@ impl ChatRequest {
     pub fn into_parts(self, defaults: &RequestDefaults) -> Result<ChatParts, ApiError> {
         let Fields { messages, logprobs, top_logprobs } = self.fields;
         let (mut params, generation) = self.common.resolve(defaults, 1)?;
-        params.logprobs = alternatives(logprobs.unwrap_or(false), top_logprobs)?;
+        params.logprobs = chat_logprobs(logprobs.unwrap_or(false), top_logprobs)?;
         Ok(ChatParts { template: self.template.into_input(messages, defaults)?, params, generation })
     }
 }
 
-fn alternatives(logprobs: bool, top_logprobs: Option<i64>) -> Result<Option<u8>, ApiError> {
-    let top = top_logprobs.unwrap_or(0);
-    match u8::try_from(top) {
-        Ok(alternatives) if top <= MAX_LOGPROBS => {
-            if !logprobs && alternatives > 0 {
-                return Err(ApiError::invalid("top_logprobs", "needs `logprobs: true`"));
-            }
-            Ok(logprobs.then_some(alternatives))
-        }
-        _ => Err(ApiError::invalid("top_logprobs", format!("{top} lies outside of [0, {MAX_LOGPROBS}]"))),
+fn chat_logprobs(logprobs: bool, top_logprobs: Option<i64>) -> Result<Option<u8>, ApiError> {
+    let top = alternatives("top_logprobs", top_logprobs.unwrap_or(0))?;
+    if !logprobs && top > 0 {
+        return Err(ApiError::invalid("top_logprobs", "needs `logprobs: true`"));
     }
+    Ok(logprobs.then_some(top))
 }
 
 impl TemplateFields {
@@ -183,6 +182,12 @@ mod tests {
             let error = parts(body).unwrap_err();
             assert_eq!((error.code(), error.param()), ("invalid_value", Some(field)), "{error}");
         }
+    }
+
+    #[test]
+    fn an_echo_of_a_chat_is_refused() {
+        assert_eq!(parts(json!({"echo": true})).unwrap_err().param(), Some("echo"));
+        assert!(parts(json!({"echo": false})).is_ok());
     }
 
     #[test]

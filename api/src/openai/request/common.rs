@@ -1,5 +1,6 @@
 //! The fields that chats and completions share, and their limits.
 
+use super::limits::{logit_bias, share, token_limit, top_k, within};
 use super::{Generation, Priority, RequestDefaults};
 use crate::error::ApiError;
 use crate::openai::body::read_fields;
@@ -13,8 +14,6 @@ use std::fmt;
 const MAX_N: u32 = 128;
 /// Strings that may end an answer.
 const MAX_STOP: usize = 16;
-/// Alternatives that may be reported per token.
-pub(super) const MAX_LOGPROBS: i64 = 20;
 
 /// Sampling, limits and form of the answer, as the client wrote them. Null is the same as absent.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -189,62 +188,6 @@ impl Common {
             ..neutral
         })
     }
-}
-
-/// -1 asks for as many as fit, as absence does.
-fn token_limit(field: &'static str, given: Option<i64>, least: u32) -> Result<Option<u32>, ApiError> {
-    match given {
-        None | Some(-1) => Ok(None),
-        Some(tokens) if tokens < i64::from(least) => {
-            Err(ApiError::invalid(field, format!("{tokens} tokens are fewer than {least}")))
-        }
-        // More than any context holds: clamped there, not refused here.
-        Some(tokens) => Ok(Some(u32::try_from(tokens).unwrap_or(u32::MAX))),
-    }
-}
-
-fn top_k(given: Option<i64>) -> Result<u32, ApiError> {
-    match given {
-        None | Some(-1 | 0) => Ok(0),
-        Some(k) => {
-            u32::try_from(k).map_err(|_| ApiError::invalid("top_k", format!("{k} is neither -1 nor in [0, 2^32)")))
-        }
-    }
-}
-
-fn within(field: &'static str, given: Option<f32>, least: f32, most: f32) -> Result<Option<f32>, ApiError> {
-    match given {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(ApiError::invalid(field, format!("{value} lies outside of [{least}, {most}]")))
-        }
-        ok => Ok(ok),
-    }
-}
-
-fn share(field: &'static str, given: Option<f32>) -> Result<Option<f32>, ApiError> {
-    match given {
-        Some(value) if !(value > 0.0 && value <= 1.0) => {
-            Err(ApiError::invalid(field, format!("{value} lies outside of (0, 1]")))
-        }
-        ok => Ok(ok),
-    }
-}
-
-fn logit_bias(given: Map<String, Value>) -> Result<Vec<(u32, f32)>, ApiError> {
-    let mut biases = given
-        .into_iter()
-        .map(|(key, bias)| {
-            let field = format!("logit_bias.{key}");
-            let token = key.trim().parse().map_err(|_| ApiError::invalid(field.clone(), "the key is no token id"))?;
-            match bias.as_f64() {
-                Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((token, bias as f32)),
-                Some(bias) => Err(ApiError::invalid(field, format!("{bias} lies outside of [-100, 100]"))),
-                None => Err(ApiError::invalid(field, format!("{bias} is no number"))),
-            }
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    biases.sort_by_key(|&(token, _)| token);
-    Ok(biases)
 }
 
 #[cfg(test)]

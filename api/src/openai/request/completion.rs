@@ -1,4 +1,5 @@
-use super::common::{Common, MAX_LOGPROBS};
+use super::common::Common;
+use super::limits::alternatives;
 use super::{Generation, RequestDefaults};
 use crate::error::ApiError;
 use crate::openai::body::{FromBody, read_fields};
@@ -70,13 +71,7 @@ impl CompletionRequest {
     pub fn into_parts(self, defaults: &RequestDefaults) -> Result<CompletionParts, ApiError> {
         let echo = self.fields.echo.unwrap_or(false);
         let (mut params, generation) = self.common.resolve(defaults, if echo { 0 } else { 1 })?;
-        params.logprobs =
-            match self.fields.logprobs {
-                None => None,
-                Some(n) => Some(u8::try_from(n).ok().filter(|_| n <= MAX_LOGPROBS).ok_or_else(|| {
-                    ApiError::invalid("logprobs", format!("{n} lies outside of [0, {MAX_LOGPROBS}]"))
-                })?),
-            };
+        params.logprobs = self.fields.logprobs.map(|n| alternatives("logprobs", n)).transpose()?;
         if echo {
             params.prompt_logprobs = params.logprobs;
         }

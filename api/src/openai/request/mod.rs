@@ -5,6 +5,7 @@ mod common;
 mod completion;
 mod defaults;
 mod generation;
+mod limits;
 mod message;
 mod priority;
 mod refused;

@@ -25,18 +25,25 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("allowed_token_ids", "use `logit_bias`"),
     ("logits_processors", "use `logit_bias`"),
     ("truncate_prompt_tokens", "shorten the prompt"),
+    ("prompt_logprobs", "use `/v1/completions` with `echo` and `logprobs`"),
+    ("stop_regex", "use `stop`"),
+    ("lora_path", "there are no adapters"),
     ("mirostat", "use `temperature`, `top_p` or `min_p`"),
     ("xtc_probability", "use `temperature`, `top_p` or `min_p`"),
     ("dry_multiplier", "use `repetition_penalty`"),
+    ("no_repeat_ngram_size", "use `repetition_penalty`"),
 ];
 
-/// Refuses what cannot be honoured. A field with an empty value (null, false, 0, "", [], {}) asks for nothing.
+/// Those of them that 0 switches off.
+const OFF_AT_ZERO: [&str; 4] = ["mirostat", "xtc_probability", "dry_multiplier", "no_repeat_ngram_size"];
+
+/// Refuses what cannot be honoured. A field with an empty value (null, false, "", [], {}) asks for nothing.
 ///
 /// # Errors
 /// [`ApiError::Unsupported`] naming the first such field.
 pub(super) fn check(body: &Value) -> Result<(), ApiError> {
     for (field, reason) in UNSUPPORTED {
-        if body.get(field).is_some_and(|value| !is_empty(value)) {
+        if body.get(field).is_some_and(|value| !asks_for_nothing(field, value)) {
             return Err(ApiError::unsupported(*field, *reason));
         }
     }
@@ -60,11 +67,11 @@ pub(super) fn check(body: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+fn asks_for_nothing(field: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(yes) => !yes,
-        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Number(number) => OFF_AT_ZERO.contains(&field) && number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty(),
@@ -86,7 +93,7 @@ mod tests {
             (json!({"functions": [{}]}), "functions"),
             (json!({"response_format": {"type": "json_object"}}), "response_format"),
             (json!({"response_format": "json"}), "response_format"),
-            (json!({"thinking_budget": 100}), "thinking_budget"),
+            (json!({"thinking_budget": 0}), "thinking_budget"),
             (json!({"suffix": "}"}), "suffix"),
             (json!({"modalities": ["text", "audio"]}), "modalities"),
         ];
@@ -101,7 +108,7 @@ mod tests {
     fn fields_that_ask_for_nothing_pass() {
         let body = json!({
             "tools": [], "tool_choice": "none", "functions": null, "response_format": {"type": "text"},
-            "suffix": "", "regex": null, "use_beam_search": false, "modalities": ["text"], "parallel_tool_calls": true,
+            "suffix": "", "regex": null, "use_beam_search": false, "mirostat": 0, "modalities": ["text"], "parallel_tool_calls": true,
         });
 
         assert_eq!(check(&body), Ok(()));
