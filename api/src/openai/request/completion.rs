@@ -1,0 +1,177 @@
+use super::common::Common;
+use super::limits::alternatives;
+use super::{Generation, RequestDefaults};
+use crate::error::ApiError;
+use crate::openai::body::{FromBody, read_fields};
+use actix_web::http::header::HeaderMap;
+use lmx_runtime::sampling::SamplingParams;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Prompts that one request may hold.
+const MAX_PROMPTS: usize = 1024;
+
+/// A body of `POST /v1/completions`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletionRequest {
+    prompts: Vec<Prompt>,
+    fields: Fields,
+    common: Common,
+}
+
+/// One prompt of a completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text for the tokenizer.
+    Text(String),
+    /// Tokens as they are.
+    Ids(Vec<u32>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Fields {
+    echo: Option<bool>,
+    logprobs: Option<i64>,
+    add_special_tokens: Option<bool>,
+}
+
+/// A completion request, checked and complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletionParts {
+    /// At least one prompt; each gets `n` answers.
+    pub prompts: Vec<Prompt>,
+    /// Whether answers begin with their prompt.
+    pub echo: bool,
+    /// Whether the tokenizer adds its special tokens to text.
+    pub add_special_tokens: bool,
+    /// How tokens are chosen, without the model's own end tokens.
+    pub params: SamplingParams,
+    /// How far the answer goes and how it is sent. `max_tokens` may be 0 where `echo` is set.
+    pub generation: Generation,
+}
+
+impl FromBody for CompletionRequest {
+    fn from_body(body: &Value, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let common = Common::read(body, headers)?;
+        Ok(Self { prompts: prompts(body.get("prompt").unwrap_or(&Value::Null))?, fields: read_fields(body)?, common })
+    }
+}
+
+impl CompletionRequest {
+    /// The model that the client names.
+    pub fn model(&self) -> Option<&str> {
+        self.common.model.as_deref()
+    }
+
+    /// Checks every value and fills the gaps from `defaults`.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] or [`ApiError::Unsupported`], with the field and the limit.
+    pub fn into_parts(self, defaults: &RequestDefaults) -> Result<CompletionParts, ApiError> {
+        let echo = self.fields.echo.unwrap_or(false);
+        let (mut params, generation) = self.common.resolve(defaults, if echo { 0 } else { 1 })?;
+        params.logprobs = self.fields.logprobs.map(|n| alternatives("logprobs", n)).transpose()?;
+        if echo {
+            params.prompt_logprobs = params.logprobs;
+        }
+        let add_special_tokens = self.fields.add_special_tokens.unwrap_or(true);
+        Ok(CompletionParts { prompts: self.prompts, echo, add_special_tokens, params, generation })
+    }
+}
+
+/// Reads a string, a list of strings, a list of token ids or a list of such lists.
+fn prompts(prompt: &Value) -> Result<Vec<Prompt>, ApiError> {
+    let list = match prompt {
+        Value::String(text) => return Ok(vec![Prompt::Text(text.clone())]),
+        Value::Null => return Err(ApiError::invalid("prompt", "missing")),
+        Value::Array(list) if list.is_empty() => return Err(ApiError::invalid("prompt", "the list is empty")),
+        Value::Array(list) => list,
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            return Err(ApiError::invalid("prompt", "expected a string, a list of strings or token ids"));
+        }
+    };
+    if list[0].is_number() {
+        return Ok(vec![Prompt::Ids(ids(list, "prompt")?)]);
+    }
+    if list.len() > MAX_PROMPTS {
+        return Err(ApiError::invalid("prompt", format!("{} prompts are more than {MAX_PROMPTS}", list.len())));
+    }
+    let one = |(i, prompt): (usize, &Value)| match prompt {
+        Value::String(text) => Ok(Prompt::Text(text.clone())),
+        Value::Array(tokens) if tokens.is_empty() => {
+            Err(ApiError::invalid(format!("prompt[{i}]"), "the list is empty"))
+        }
+        Value::Array(tokens) => ids(tokens, &format!("prompt[{i}]")).map(Prompt::Ids),
+        other => {
+            Err(ApiError::invalid(format!("prompt[{i}]"), format!("{other} is neither text nor a list of token ids")))
+        }
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
+fn ids(list: &[Value], field: &str) -> Result<Vec<u32>, ApiError> {
+    let id = |(i, value): (usize, &Value)| {
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| ApiError::invalid(format!("{field}[{i}]"), format!("{value} is no token id")))
+    };
+    list.iter().enumerate().map(id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parts(body: Value) -> Result<CompletionParts, ApiError> {
+        CompletionRequest::from_body(&body, &HeaderMap::new())?.into_parts(&RequestDefaults::default())
+    }
+
+    #[test]
+    fn a_prompt_is_text_or_ids_alone_or_in_lists() {
+        let of = |prompt: Value| parts(json!({"prompt": prompt})).unwrap().prompts;
+        let text = |text: &str| Prompt::Text(text.to_owned());
+
+        assert_eq!(of(json!("a")), [text("a")]);
+        assert_eq!(of(json!(["a", "b"])), [text("a"), text("b")]);
+        assert_eq!(of(json!([1, 2])), [Prompt::Ids(vec![1, 2])]);
+        assert_eq!(of(json!([[1], [2, 3]])), [Prompt::Ids(vec![1]), Prompt::Ids(vec![2, 3])]);
+    }
+
+    #[test]
+    fn a_prompt_of_another_form_is_refused_where_it_breaks() {
+        let cases = [
+            (json!({}), "prompt"),
+            (json!({"prompt": null}), "prompt"),
+            (json!({"prompt": []}), "prompt"),
+            (json!({"prompt": {}}), "prompt"),
+            (json!({"prompt": [1, "a"]}), "prompt[1]"),
+            (json!({"prompt": [-1]}), "prompt[0]"),
+            (json!({"prompt": [[1], [2, 0.5]]}), "prompt[1][1]"),
+            (json!({"prompt": ["a", null]}), "prompt[1]"),
+            (json!({"prompt": [[]]}), "prompt[0]"),
+        ];
+
+        for (body, field) in cases {
+            assert_eq!(parts(body).unwrap_err().param(), Some(field));
+        }
+    }
+
+    #[test]
+    fn an_echo_brings_the_log_probabilities_of_the_prompt_and_may_generate_nothing() {
+        let scored = parts(json!({"prompt": "a", "echo": true, "logprobs": 2, "max_tokens": 0})).unwrap();
+
+        assert_eq!((scored.params.logprobs, scored.params.prompt_logprobs), (Some(2), Some(2)));
+        assert_eq!(scored.generation.max_tokens, Some(0));
+        assert_eq!(parts(json!({"prompt": "a", "max_tokens": 0})).unwrap_err().param(), Some("max_tokens"));
+        assert_eq!(parts(json!({"prompt": "a", "logprobs": 2})).unwrap().params.prompt_logprobs, None);
+    }
+
+    #[test]
+    fn log_probabilities_have_a_limit_and_a_suffix_is_refused() {
+        assert_eq!(parts(json!({"prompt": "a", "logprobs": 21})).unwrap_err().param(), Some("logprobs"));
+        assert_eq!(parts(json!({"prompt": "a", "suffix": "b"})).unwrap_err().code(), "unsupported_parameter");
+    }
+}

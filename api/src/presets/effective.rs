@@ -1,0 +1,115 @@
+use super::Preset;
+use crate::config::{Config, ConfigError, Effective, Loaded, Source};
+use crate::openai::request::{Parameters, RequestDefaults};
+use serde_json::Value;
+
+/// Sections of the configuration that hold for one model; the others hold for the whole server.
+const MODEL_SECTIONS: [&str; 4] = ["actors.", "compute.", "kv.", "scheduler."];
+
+/// What holds for one model: built-in values, then the configuration, then the preset. A request comes last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectivePreset {
+    /// The preset, if one fits.
+    pub name: Option<String>,
+    /// The configuration with the preset on top.
+    pub config: Config,
+    /// What requests get where they say nothing.
+    pub defaults: RequestDefaults,
+    /// Chat template in the place of the model's own.
+    pub chat_template: Option<String>,
+    /// Each value and where it comes from, by key. Null: the sampler's neutral value, or the model's own.
+    pub values: Vec<Effective>,
+}
+
+impl EffectivePreset {
+    pub(super) fn new(preset: Option<&Preset>, global: &Loaded) -> Result<Self, ConfigError> {
+        let loaded = match preset {
+            Some(preset) => global.with(preset.overrides())?,
+            None => global.clone(),
+        };
+        let mut values: Vec<_> = loaded.effective();
+        values.retain(|value| MODEL_SECTIONS.iter().any(|section| value.key.starts_with(section)));
+        let defaults = preset.map(|preset| preset.defaults.clone()).unwrap_or_default();
+        let chat_template = preset.and_then(|preset| preset.chat_template.clone());
+        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
+        let own = [
+            ("chat_template", text(&chat_template)),
+            ("chat_template_kwargs", Value::Object(defaults.chat_template_kwargs.clone())),
+            ("system_prompt", text(&defaults.system_prompt)),
+        ];
+        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(parameters(&defaults.parameters));
+        let given = |key: &str| {
+            let below = format!("{key}.");
+            preset.filter(|preset| preset.values.values.keys().any(|have| have == key || have.starts_with(&below)))
+        };
+        values.extend(own.map(|(key, value)| match given(&key) {
+            Some(preset) => {
+                // As the file writes it: through a float of 32 bits, 0.6 would become 0.6000000238418579.
+                let value = preset.values.values.get(&key).map_or(value, |(written, _)| written.clone());
+                Effective { key, value, source: Source::Preset(preset.name.clone()) }
+            }
+            None => Effective { key, value, source: Source::Default },
+        }));
+        let name = preset.map(|preset| preset.name.clone());
+        Ok(Self { name, config: loaded.config, defaults, chat_template, values })
+    }
+}
+
+fn parameters(parameters: &Parameters) -> Vec<(String, Value)> {
+    let tree = serde_json::to_value(parameters).expect("parameters are plain data");
+    let Value::Object(map) = tree else { return Vec::new() };
+    map.into_iter().map(|(key, value)| (format!("parameters.{key}"), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layer, Surroundings};
+    use serde_json::json;
+    use std::path::Path;
+
+    fn global() -> Loaded {
+        let mut file = Layer::default();
+        file.insert("scheduler.max_queue", json!(7), Source::Flag);
+        file.insert("scheduler.max_sequences", json!(32), Source::Flag);
+        Loaded::built_in(&Surroundings::default()).with(file).unwrap()
+    }
+
+    #[test]
+    fn a_preset_wins_over_the_configuration_and_each_value_knows_its_source() {
+        let text = "parameters: {temperature: 0.6}\nperformance: {max_concurrent: 4}\nchat_template_kwargs: {a: 1}\n";
+        let preset = Preset::from_yaml(text, Path::new("mine.yaml")).unwrap();
+
+        let effective = EffectivePreset::new(Some(&preset), &global()).unwrap();
+
+        let of = |key: &str| {
+            let value = effective.values.iter().find(|value| value.key == key).unwrap();
+            format!("{} {}", value.value, value.source)
+        };
+        assert_eq!(effective.config.scheduler.max_sequences.get(), 4);
+        assert_eq!(of("scheduler.max_sequences"), "4 preset mine");
+        assert_eq!(of("scheduler.max_queue"), "7 flag");
+        assert_eq!(of("kv.block_tokens"), "16 default");
+        assert_eq!(of("parameters.temperature"), "0.6 preset mine");
+        assert_eq!(of("parameters.top_p"), "null default");
+        assert_eq!(of("chat_template_kwargs"), r#"{"a":1} preset mine"#);
+        assert!(effective.values.iter().all(|value| !value.key.starts_with("server.")));
+    }
+
+    #[test]
+    fn without_a_preset_the_configuration_holds() {
+        let effective = EffectivePreset::new(None, &global()).unwrap();
+
+        assert_eq!((effective.name, effective.config.scheduler.max_queue), (None, 7));
+        assert_eq!(effective.defaults, RequestDefaults::default());
+    }
+
+    #[test]
+    fn a_preset_that_does_not_go_with_the_configuration_is_refused() {
+        let preset = Preset::from_yaml("performance: {max_concurrent: 9999}", Path::new("mine.yaml")).unwrap();
+
+        let error = EffectivePreset::new(Some(&preset), &global()).unwrap_err();
+
+        assert!(error.to_string().contains("9999 sequences"), "{error}");
+    }
+}
