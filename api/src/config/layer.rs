@@ -29,8 +29,6 @@ pub enum Source {
     Flag,
     /// A preset.
     Preset(String),
-    /// The request itself.
-    Request,
 }
 
 impl fmt::Display for Source {
@@ -42,7 +40,6 @@ impl fmt::Display for Source {
             Self::Env(name) => write!(f, "env {name}"),
             Self::Flag => f.write_str("flag"),
             Self::Preset(name) => write!(f, "preset {name}"),
-            Self::Request => f.write_str("request"),
         }
     }
 }

@@ -141,7 +141,8 @@ pub fn path_config() -> web::PathConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::test::TestRequest;
+    use actix_web::App;
+    use actix_web::test::{self, TestRequest};
 
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Probe {
@@ -198,5 +199,22 @@ mod tests {
 
         assert_eq!(extract(of("text/plain")).await.unwrap_err().status(), 415);
         assert!(extract(of("application/json; charset=utf-8")).await.is_ok());
+    }
+
+    #[actix_web::test]
+    async fn unknown_paths_and_methods_have_the_body_of_errors() {
+        let probe = |_: JsonBody<Probe>| async { actix_web::HttpResponse::Ok().finish() };
+        let route = web::resource("/probe").route(web::post().to(probe)).default_service(web::to(method_not_allowed));
+        let app = test::init_service(App::new().service(route).default_service(web::to(default_service))).await;
+        let call = async |request: TestRequest| {
+            let response = test::call_service(&app, request.to_request()).await;
+            let status = response.status().as_u16();
+            let body: Value = test::read_body_json(response).await;
+            format!("{status} {}", body["error"]["code"])
+        };
+
+        assert_eq!(call(TestRequest::get().uri("/probes")).await, "404 \"unknown_url\"");
+        assert_eq!(call(TestRequest::get().uri("/probe")).await, "405 \"method_not_allowed\"");
+        assert_eq!(call(TestRequest::post().uri("/probe").set_payload("{")).await, "400 \"invalid_json\"");
     }
 }

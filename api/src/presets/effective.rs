@@ -42,9 +42,13 @@ impl EffectivePreset {
             let below = format!("{key}.");
             preset.filter(|preset| preset.values.values.keys().any(|have| have == key || have.starts_with(&below)))
         };
-        values.extend(own.map(|(key, value)| {
-            let source = given(&key).map_or(Source::Default, |preset| Source::Preset(preset.name.clone()));
-            Effective { key, value, source }
+        values.extend(own.map(|(key, value)| match given(&key) {
+            Some(preset) => {
+                // As the file writes it: through a float of 32 bits, 0.6 would become 0.6000000238418579.
+                let value = preset.values.values.get(&key).map_or(value, |(written, _)| written.clone());
+                Effective { key, value, source: Source::Preset(preset.name.clone()) }
+            }
+            None => Effective { key, value, source: Source::Default },
         }));
         let name = preset.map(|preset| preset.name.clone());
         Ok(Self { name, config: loaded.config, defaults, chat_template, values })
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_preset_wins_over_the_configuration_and_each_value_knows_its_source() {
-        let text = "parameters: {temperature: 0.5}\nperformance: {max_concurrent: 4}\nchat_template_kwargs: {a: 1}\n";
+        let text = "parameters: {temperature: 0.6}\nperformance: {max_concurrent: 4}\nchat_template_kwargs: {a: 1}\n";
         let preset = Preset::from_yaml(text, Path::new("mine.yaml")).unwrap();
 
         let effective = EffectivePreset::new(Some(&preset), &global()).unwrap();
@@ -86,7 +90,7 @@ mod tests {
         assert_eq!(of("scheduler.max_sequences"), "4 preset mine");
         assert_eq!(of("scheduler.max_queue"), "7 flag");
         assert_eq!(of("kv.block_tokens"), "16 default");
-        assert_eq!(of("parameters.temperature"), "0.5 preset mine");
+        assert_eq!(of("parameters.temperature"), "0.6 preset mine");
         assert_eq!(of("parameters.top_p"), "null default");
         assert_eq!(of("chat_template_kwargs"), r#"{"a":1} preset mine"#);
         assert!(effective.values.iter().all(|value| !value.key.starts_with("server.")));
