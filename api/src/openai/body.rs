@@ -203,7 +203,7 @@ mod tests {
 
     #[actix_web::test]
     async fn unknown_paths_and_methods_have_the_body_of_errors() {
-        let probe = |_: JsonBody<Probe>| async { actix_web::HttpResponse::Ok() };
+        let probe = |_: JsonBody<Probe>| async { actix_web::HttpResponse::Ok().finish() };
         let route = web::resource("/probe").route(web::post().to(probe)).default_service(web::to(method_not_allowed));
         let app = test::init_service(App::new().service(route).default_service(web::to(default_service))).await;
         let call = async |request: TestRequest| {
