@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod ids;
+pub mod model;
 pub mod plan;
 pub mod runner;
 pub mod sampling;

@@ -43,8 +43,9 @@ impl Shard {
     /// gap or overlap.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, ShardError> {
         let present = self.bytes.len() as u64;
-        let short =
-            |expected: u64| ShardError::Short(MissingFile { name: self.name.clone(), short: Some((present, expected)) });
+        let short = |expected: u64| {
+            ShardError::Short(MissingFile { name: self.name.clone(), short: Some((present, expected)) })
+        };
         let invalid = |reason: String| ShardError::Invalid(LoadError::invalid(&self.name, reason));
 
         let Some(length) = self.bytes.first_chunk::<8>() else {
@@ -72,16 +73,15 @@ impl Shard {
         for entry in &entries {
             if entry.bytes.start != end {
                 let at = entry.bytes.start - data_start;
-                let reason = format!("its data starts at {at} in {}, where {} was expected", self.name, end - data_start);
+                let reason =
+                    format!("its data starts at {at} in {}, where {} was expected", self.name, end - data_start);
                 return Err(ShardError::Invalid(LoadError::invalid(&entry.name, reason)));
             }
             end = entry.bytes.end;
         }
         match self.bytes.len() {
             present if present < end => Err(short(end as u64)),
-            present if present > end => {
-                Err(invalid(format!("{} bytes follow the last tensor", present - end)))
-            }
+            present if present > end => Err(invalid(format!("{} bytes follow the last tensor", present - end))),
             _ => Ok(entries),
         }
     }

@@ -49,12 +49,8 @@ impl Source {
         match self {
             Self::Embedded { files, .. } => Ok(Files::Embedded(files)),
             Self::Folder(path) if path.is_dir() => Ok(Files::Folder(path.clone())),
-            Self::Folder(path) => {
-                Err(LoadError::ModelNotFound { model: self.id(), looked_in: vec![path.clone()] })
-            }
-            Self::Hub { cache, repo, revision } => {
-                hub_snapshot(cache, repo, revision.as_deref()).map(Files::Folder)
-            }
+            Self::Folder(path) => Err(LoadError::ModelNotFound { model: self.id(), looked_in: vec![path.clone()] }),
+            Self::Hub { cache, repo, revision } => hub_snapshot(cache, repo, revision.as_deref()).map(Files::Folder),
         }
     }
 }

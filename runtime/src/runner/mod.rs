@@ -3,6 +3,8 @@
 //! Two executors are meant to stand behind it: `candle` (any device of candle, its own operators) and a native one for
 //! CPUs. [`fake`](self) ones make everything above testable without a model.
 
+pub mod candle;
+
 use crate::ids::BlockId;
 use crate::plan::BlockMove;
 use std::ops::Range;
