@@ -1,40 +1,40 @@
 /// What an output may differ by from its reference: the thresholds of the reference generator's own comparison.
 #[derive(Debug, Clone, Copy)]
-pub struct Tolerance {
+pub(crate) struct Tolerance {
     /// Largest |error| of a position over the standard deviation of the reference logits.
-    pub err: f64,
+    pub(crate) err: f64,
     /// Kullback-Leibler divergence of a position.
-    pub kl: f64,
+    pub(crate) kl: f64,
     /// Least share of positions with the same best token, near-ties not counted.
-    pub top1: f64,
+    pub(crate) top1: f64,
 }
 
 /// Float32 compute: two references are 1e-5 apart, so more than this is a bug.
-pub const F32: Tolerance = Tolerance { err: 1e-3, kl: 1e-6, top1: 1.0 };
+pub(crate) const F32: Tolerance = Tolerance { err: 1e-3, kl: 1e-6, top1: 1.0 };
 
 /// How far an output is from its reference.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Distance {
+pub(crate) struct Distance {
     /// Largest over the positions.
-    pub err: f64,
+    pub(crate) err: f64,
     /// Root mean square of the error over the standard deviation of the reference.
-    pub rms: f64,
+    pub(crate) rms: f64,
     /// Largest over the positions.
-    pub kl: f64,
+    pub(crate) kl: f64,
     /// Share of positions with the same best token.
-    pub top1: f64,
+    pub(crate) top1: f64,
     /// The same, positions whose two best logits are closer than the tolerance counted as equal.
-    pub top1_clear: f64,
+    pub(crate) top1_clear: f64,
 }
 
 impl Distance {
-    pub fn within(&self, tolerance: Tolerance) -> bool {
+    pub(crate) fn within(&self, tolerance: Tolerance) -> bool {
         self.err <= tolerance.err && self.kl <= tolerance.kl && self.top1_clear >= tolerance.top1
     }
 }
 
 /// Compares logits `[positions, vocab]`.
-pub fn logits(reference: &[f32], got: &[f32], vocab: usize, tolerance: Tolerance) -> Distance {
+pub(crate) fn logits(reference: &[f32], got: &[f32], vocab: usize, tolerance: Tolerance) -> Distance {
     assert_eq!(reference.len(), got.len());
     assert!(got.iter().all(|x| x.is_finite()), "logits are not finite");
     let count = reference.len() as f64;
@@ -59,12 +59,12 @@ pub fn logits(reference: &[f32], got: &[f32], vocab: usize, tolerance: Tolerance
     distance
 }
 
-pub fn argmax(row: &[f32]) -> usize {
+pub(crate) fn argmax(row: &[f32]) -> usize {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap()
 }
 
 /// Distance between the best and the second-best logit.
-pub fn margin(row: &[f32]) -> f64 {
+pub(crate) fn margin(row: &[f32]) -> f64 {
     let best = argmax(row);
     let second = row.iter().enumerate().filter(|(i, _)| *i != best).map(|(_, &x)| x).fold(f32::NEG_INFINITY, f32::max);
     f64::from(row[best]) - f64::from(second)

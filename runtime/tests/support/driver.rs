@@ -10,24 +10,24 @@ const BLOCK_TOKENS: usize = 16;
 const NUM_BLOCKS: usize = 256;
 
 /// A `Forward` with just enough around it to run prompts: hands out blocks, never takes them back.
-pub struct Driver {
-    pub forward: CandleForward,
+pub(crate) struct Driver {
+    pub(crate) forward: CandleForward,
     free: Vec<BlockId>,
 }
 
 /// A sequence in the driver's care.
-pub struct Sequence {
-    pub computed: usize,
-    pub table: Vec<BlockId>,
+pub(crate) struct Sequence {
+    pub(crate) computed: usize,
+    pub(crate) table: Vec<BlockId>,
 }
 
 /// Tokens that a sequence computes in a step.
-pub struct Work<'a> {
-    pub sequence: &'a mut Sequence,
-    pub tokens: &'a [u32],
+pub(crate) struct Work<'a> {
+    pub(crate) sequence: &'a mut Sequence,
+    pub(crate) tokens: &'a [u32],
 }
 
-pub fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
+pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
     let device = lmx_runtime::runner::candle::pick();
     let model = CandleModel::load(checkpoint, &device, mode, &mut |_| {}).unwrap();
     let size = |n| NonZeroUsize::new(n).unwrap();
@@ -38,16 +38,16 @@ pub fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
 }
 
 impl Driver {
-    pub fn vocab(&self) -> usize {
+    pub(crate) fn vocab(&self) -> usize {
         self.forward.shape().vocab_size
     }
 
-    pub fn start(&self) -> Sequence {
+    pub(crate) fn start(&self) -> Sequence {
         Sequence { computed: 0, table: Vec::new() }
     }
 
     /// One step: the logits of all tokens, `[tokens, vocab]`.
-    pub fn step(&mut self, work: &mut [Work<'_>]) -> Vec<f32> {
+    pub(crate) fn step(&mut self, work: &mut [Work<'_>]) -> Vec<f32> {
         let (mut tokens, mut positions, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         for Work { sequence, tokens: new } in work.iter_mut() {
             let start = tokens.len();
@@ -72,7 +72,7 @@ impl Driver {
     }
 
     /// The logits of a whole prompt, computed `chunk` tokens at a time.
-    pub fn prompt(&mut self, ids: &[u32], chunk: usize) -> (Sequence, Vec<f32>) {
+    pub(crate) fn prompt(&mut self, ids: &[u32], chunk: usize) -> (Sequence, Vec<f32>) {
         let mut sequence = self.start();
         let mut logits = Vec::new();
         for tokens in ids.chunks(chunk) {
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     /// Decodes greedily: the tokens, and the logits that each was taken from.
-    pub fn greedy(&mut self, ids: &[u32], steps: usize) -> (Vec<u32>, Vec<f32>) {
+    pub(crate) fn greedy(&mut self, ids: &[u32], steps: usize) -> (Vec<u32>, Vec<f32>) {
         let vocab = self.vocab();
         let (mut sequence, logits) = self.prompt(ids, usize::MAX);
         let mut row = logits[logits.len() - vocab..].to_vec();

@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One folder of `tests/fixtures`: a tiny checkpoint and the outputs of another implementation.
-pub struct Fixture {
-    pub name: String,
-    pub model: PathBuf,
-    pub prompts: BTreeMap<String, Prompt>,
-    pub quantized: bool,
+pub(crate) struct Fixture {
+    pub(crate) name: String,
+    pub(crate) model: PathBuf,
+    pub(crate) prompts: BTreeMap<String, Prompt>,
+    pub(crate) quantized: bool,
 }
 
 /// A prompt and its reference.
-pub struct Prompt {
-    pub ids: Vec<u32>,
+pub(crate) struct Prompt {
+    pub(crate) ids: Vec<u32>,
     /// `[tokens, vocab]`.
-    pub logits: Vec<f32>,
+    pub(crate) logits: Vec<f32>,
     /// The greedy continuation.
-    pub greedy: Vec<u32>,
+    pub(crate) greedy: Vec<u32>,
     /// `[steps, vocab]`; row `n` is what token `n` was taken from.
-    pub greedy_logits: Vec<f32>,
+    pub(crate) greedy_logits: Vec<f32>,
 }
 
 /// The fixtures of the repository, or of the folder that `LMX_FIXTURES` names.
-pub fn all() -> Vec<Fixture> {
+pub(crate) fn all() -> Vec<Fixture> {
     let folder = std::env::var_os("LMX_FIXTURES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"), PathBuf::from);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -37,12 +37,12 @@ pub fn all() -> Vec<Fixture> {
 }
 
 /// A fixture of the repository by name.
-pub fn named(name: &str) -> Fixture {
+pub(crate) fn named(name: &str) -> Fixture {
     Fixture::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name))
 }
 
 impl Fixture {
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let json = |name: &str| -> Value {
             serde_json::from_slice(&std::fs::read(path.join("reference").join(name)).unwrap()).unwrap()
         };
@@ -80,7 +80,7 @@ impl Fixture {
         }
     }
 
-    pub fn checkpoint(&self) -> Checkpoint {
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         Checkpoint::open(&Source::Folder(self.model.clone())).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 }

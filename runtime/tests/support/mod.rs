@@ -3,6 +3,6 @@
 // Each test program uses its own part of this.
 #![allow(dead_code)]
 
-pub mod compare;
-pub mod driver;
-pub mod fixture;
+pub(crate) mod compare;
+pub(crate) mod driver;
+pub(crate) mod fixture;
