@@ -117,8 +117,9 @@ fn offsets_fit(matrix: &AffineMatrix<'_>, form: Form, centre: f32, offsets: &mut
                 let largest = bias.abs().max((bias + scale * top_code).abs());
                 let harm = |value: f32, times: f32| (f16::from_f32(value).to_f32() - value).abs() * times;
                 let error = harm(scale, top_code) + if form == Form::Q8_0 { 0.0 } else { harm(bias, 1.0) };
-                // Not `error > …`: a NaN (a scale beyond f16) must not pass.
-                if !(error <= largest / 512.0) {
+                // A scale beyond f16 makes the error infinite or NaN: neither is below anything.
+                let fits = error <= largest / 512.0;
+                if !fits {
                     all_fit.store(false, std::sync::atomic::Ordering::Relaxed);
                 }
             }
@@ -152,6 +153,101 @@ fn write_block(form: Form, codes: &[u8], scale: f32, bias: f32, centre: u8, bloc
             for (byte, code) in block[2..].iter_mut().zip(codes) {
                 *byte = code.wrapping_sub(centre);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Dtype, TensorView};
+    use crate::model::Quantization;
+    use crate::model::affine::AffineMatrix;
+    use crate::runner::candle::blocks::BlockMatrix;
+    use candle_core::{Device, Tensor};
+
+    /// Bytes of a matrix of 8 rows whose codes, scales and biases differ everywhere.
+    struct Stored {
+        shape: [usize; 2],
+        codes: Vec<u8>,
+        scales: Vec<u8>,
+        biases: Vec<u8>,
+    }
+
+    const ROWS: usize = 8;
+
+    impl Stored {
+        fn new(bits: usize, group: usize, inputs: usize, scale: f32) -> Self {
+            let groups = inputs / group;
+            let floats = |f: &dyn Fn(usize) -> f32| (0..ROWS * groups).flat_map(|i| f(i).to_le_bytes()).collect();
+            // f16 holds these exactly, so that the comparison is exact.
+            let sign = |i: usize| if i.is_multiple_of(3) { -1.0 } else { 1.0 };
+            Self {
+                shape: [ROWS, groups],
+                codes: (0..ROWS * inputs * bits / 8).map(|i| (i * 89 + i / 7) as u8).collect(),
+                scales: floats(&|i| sign(i) * scale * (1 + i % 5) as f32),
+                biases: floats(&|i| -sign(i) * scale * (3 + i % 11) as f32),
+            }
+        }
+
+        fn matrix(&self, bits: usize, group_size: usize, inputs: usize) -> AffineMatrix<'_> {
+            let view = |dtype, data| TensorView { name: "m", dtype, shape: &self.shape, data };
+            AffineMatrix {
+                quantization: Quantization { bits, group_size },
+                outputs: ROWS,
+                inputs,
+                codes: view(Dtype::U32, &self.codes),
+                scales: view(Dtype::F32, &self.scales),
+                biases: view(Dtype::F32, &self.biases),
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_exactly_the_affine_values() {
+        for bits in [2, 3, 4, 5, 6, 8] {
+            for (group, inputs) in [(32, 96), (32, 128), (64, 256), (128, 256)] {
+                let stored = Stored::new(bits, group, inputs, 1.0 / 64.0);
+                let matrix = stored.matrix(bits, group, inputs);
+                let mut expected = vec![0.0; ROWS * inputs];
+                matrix.dequantize_rows(0, &mut expected).unwrap();
+
+                let blocks = BlockMatrix::new(&matrix, &Device::Cpu, "m").unwrap().unwrap();
+                let ids = Tensor::arange(0_u32, ROWS as u32, &Device::Cpu).unwrap();
+                let got = blocks.rows(&ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+                assert_eq!(got, expected, "{bits} bits, group {group}, {inputs} inputs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_blocks_errs_by_no_more_than_rounded_activations() {
+        for bits in [2, 3, 4, 5, 6, 8] {
+            let inputs = 256;
+            let stored = Stored::new(bits, 64, inputs, 1.0 / 64.0);
+            let matrix = stored.matrix(bits, 64, inputs);
+            let mut dense = vec![0.0; ROWS * inputs];
+            matrix.dequantize_rows(0, &mut dense).unwrap();
+            let dense = Tensor::from_vec(dense, (ROWS, inputs), &Device::Cpu).unwrap();
+            let x: Vec<f32> = (0..3 * inputs).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+            let x = Tensor::from_vec(x, (3, inputs), &Device::Cpu).unwrap();
+
+            let blocks = BlockMatrix::new(&matrix, &Device::Cpu, "m").unwrap().unwrap();
+            let exact = x.matmul(&dense.t().unwrap()).unwrap();
+            let off = (blocks.product(&x).unwrap() - &exact).unwrap();
+            let size = |t: &Tensor| t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+
+            let error = size(&off) / size(&exact);
+            assert!(error < 0.02, "{bits} bits: {error}");
+        }
+    }
+
+    #[test]
+    fn a_scale_that_f16_cannot_hold_keeps_the_matrix_dense() {
+        for scale in [1e-9, 1e6] {
+            let stored = Stored::new(4, 64, 128, scale);
+            assert!(encode(&stored.matrix(4, 64, 128)).unwrap().is_none(), "{scale}");
         }
     }
 }

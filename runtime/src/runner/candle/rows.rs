@@ -29,8 +29,7 @@ pub(super) fn fill_rows<T: Send>(
         // A worker that panics has met a bug of ours: it goes on in this thread.
         workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

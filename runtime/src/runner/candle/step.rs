@@ -181,3 +181,53 @@ pub(super) fn check(batch: &Batch<'_>, vocab: usize, kv: &KvMemory) -> std::resu
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BlockId;
+
+    /// Which positions each query of a row sees, found from its tiles.
+    fn seen(row: &BatchRow<'_>, window: Option<usize>, heads: usize) -> Vec<Vec<u32>> {
+        let reach = RowReach::new(row, window, heads, 16, &Device::Cpu).unwrap();
+        let places = reach.places.to_vec1::<u32>().unwrap();
+        let mut all = Vec::new();
+        for tile in &reach.tiles {
+            let keys = &places[tile.keys.clone()];
+            match &tile.mask {
+                None => all.push(keys.to_vec()),
+                Some(mask) => {
+                    for row in mask.to_vec2::<f32>().unwrap() {
+                        all.push(keys.iter().zip(row).filter(|(_, m)| *m == 0.0).map(|(&key, _)| key).collect());
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_query_sees_its_window_whatever_the_tiles() {
+        let table: Vec<BlockId> = (0..8).map(BlockId).collect();
+        let row = BatchRow { span: 5..65, context_tokens: 100, table: &table };
+        for window in [None, Some(1), Some(7), Some(50)] {
+            // Heads without number make the tiles as small as they get.
+            for heads in [4, 1 << 20] {
+                let seen = seen(&row, window, heads);
+                assert_eq!(seen.len(), 60);
+                for (query, keys) in (40_u32..).zip(seen) {
+                    let oldest = window.map_or(0, |window| (query + 1).saturating_sub(window as u32));
+                    assert_eq!(keys, (oldest..=query).collect::<Vec<_>>(), "{window:?} {heads} {query}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_stands_in_the_block_of_its_table() {
+        let table = [BlockId(7), BlockId(2)];
+        let row = BatchRow { span: 0..1, context_tokens: 20, table: &table };
+        assert_eq!(place(&row, 3, 16), 7 * 16 + 3);
+        assert_eq!(place(&row, 17, 16), 2 * 16 + 1);
+    }
+}
