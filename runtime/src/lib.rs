@@ -2,10 +2,12 @@
 //!
 //! It knows no actor, no socket and no clock but the time it is handed.
 
+pub mod checkpoint;
 pub mod config;
 pub mod ids;
 pub mod kv;
 pub mod local;
+pub mod model;
 pub mod plan;
 pub mod runner;
 pub mod sampling;

@@ -9,6 +9,8 @@ mod slots;
 pub use fake::{FakeConfig, FakeForward, Fault, FaultScript};
 pub use slots::{LogitsTap, SlotRunner};
 
+pub mod candle;
+
 use crate::ids::BlockId;
 use crate::plan::BlockMove;
 use std::ops::Range;

@@ -1,0 +1,154 @@
+use super::error::{LoadError, MissingFile};
+use super::files::Files;
+use super::fingerprint::fingerprint;
+use super::shard::{Entry, Shard, ShardError};
+use super::shards::{INDEX_FILE, expected_shards};
+use super::source::Source;
+use super::tensor::TensorView;
+use safetensors::Dtype;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// A checkpoint whose files are all there and agree with each other. Weights are mapped, not read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    id: String,
+    files: Files,
+    config: Value,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Place>,
+}
+
+/// Where a tensor is.
+#[derive(Debug)]
+struct Place {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint and checks all of it but the values: nothing is allocated for weights.
+    ///
+    /// # Errors
+    /// [`LoadError::ModelNotFound`], [`LoadError::ModelIncomplete`] with every missing or short file at once,
+    /// [`LoadError::InvalidCheckpoint`] with the tensor or file, [`LoadError::Io`].
+    pub fn open(source: &Source) -> Result<Self, LoadError> {
+        let id = source.id();
+        let files = source.resolve()?;
+        let expected = expected_shards(&files)?;
+
+        let mut missing = Vec::new();
+        let config = files.read("config.json")?;
+        if config.is_none() {
+            missing.push(MissingFile::absent("config.json"));
+        }
+        let mut shards = Vec::new();
+        let mut entries: Vec<(usize, Entry)> = Vec::new();
+        for name in expected.names {
+            let Some(bytes) = files.map(&name)? else {
+                missing.push(MissingFile::absent(name));
+                continue;
+            };
+            let shard = Shard { name, bytes };
+            match shard.entries() {
+                Ok(found) => entries.extend(found.into_iter().map(|entry| (shards.len(), entry))),
+                Err(ShardError::Short(file)) => missing.push(file),
+                Err(ShardError::Invalid(error)) => return Err(error),
+            }
+            shards.push(shard);
+        }
+        let (Some(config), []) = (config, &*missing) else {
+            return Err(incomplete(source, id, missing));
+        };
+        let config = serde_json::from_slice::<Value>(&config)
+            .map_err(|error| LoadError::invalid("config.json", error.to_string()))?;
+        if !config.is_object() {
+            return Err(LoadError::invalid("config.json", "it holds no JSON object"));
+        }
+
+        let mut tensors = BTreeMap::new();
+        for (shard, entry) in entries {
+            // A tensor that two shards hold is read from the one that the index names.
+            if expected.placement.get(&entry.name).is_some_and(|place| *place != shards[shard].name) {
+                continue;
+            }
+            let place = Place { shard, dtype: entry.dtype, shape: entry.shape, bytes: entry.bytes };
+            if let Some(other) = tensors.insert(entry.name.clone(), place) {
+                let both = format!("both {} and {} hold it", shards[other.shard].name, shards[shard].name);
+                return Err(LoadError::invalid(entry.name, both));
+            }
+        }
+        if let Some((name, shard)) = expected.placement.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+            let reason = format!("{INDEX_FILE} places it in {shard}, which does not hold it");
+            return Err(LoadError::invalid(name, reason));
+        }
+        Ok(Self { id, files, config, shards, tensors })
+    }
+
+    /// The model's id: repository, folder or built-in name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The folder that was opened, unless the model is part of the program.
+    pub fn path(&self) -> Option<&Path> {
+        self.files.folder()
+    }
+
+    /// `config.json`, an object.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// All tensor keys, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor, if there is one of this key.
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        let (name, place) = self.tensors.get_key_value(name)?;
+        let data = &self.shards[place.shard].bytes[place.bytes.clone()];
+        Some(TensorView { name, dtype: place.dtype, shape: &place.shape, data })
+    }
+
+    /// A tensor that has to be there.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if it is not.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, LoadError> {
+        self.get(name).ok_or_else(|| LoadError::invalid(name, "the checkpoint has no tensor of this name"))
+    }
+
+    /// Another file of the model, such as `tokenizer.json`; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] if it is there and cannot be read.
+    pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
+        self.files.read(name)
+    }
+
+    /// Bytes of all tensors as they are stored.
+    pub fn weights_bytes(&self) -> u64 {
+        self.tensors.values().map(|place| place.bytes.len() as u64).sum()
+    }
+
+    /// A number that is the same for the same weights everywhere and differs for others; keys the prefix index.
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self)
+    }
+}
+
+fn incomplete(source: &Source, model: String, missing: Vec<MissingFile>) -> LoadError {
+    let hint = match source {
+        Source::Hub { repo, .. } => format!("`lmx pull {repo}` fetches what is missing"),
+        Source::Folder(_) => "copy or download these files again".to_owned(),
+        Source::Embedded { .. } => "the program was built without them".to_owned(),
+    };
+    LoadError::ModelIncomplete { model, missing, hint }
+}

@@ -1,0 +1,109 @@
+use super::error::LoadError;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use std::ops::Range;
+
+/// A tensor of a checkpoint: its type, its shape and its bytes, which stay where the file put them.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// The full key.
+    pub name: &'a str,
+    /// Type of an element.
+    pub dtype: Dtype,
+    /// Shape, row-major.
+    pub shape: &'a [usize],
+    /// Elements, little endian, not necessarily aligned.
+    pub data: &'a [u8],
+}
+
+/// Bytes of one element, for the types that a byte holds at least one of.
+pub fn element_bytes(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
+}
+
+/// Whether values of this type can be widened to `f32` directly.
+pub fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+impl TensorView<'_> {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Widens all elements.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if the type is not f32, f16 or bf16.
+    pub fn to_f32(&self) -> Result<Vec<f32>, LoadError> {
+        let mut out = vec![0.0; self.elements()];
+        self.widen(0..self.elements(), &mut out)?;
+        Ok(out)
+    }
+
+    /// Widens the elements `range` to `out`, which has as many places.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if the type is not f32, f16 or bf16.
+    pub fn widen(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), LoadError> {
+        let size = element_bytes(self.dtype);
+        let bytes = &self.data[range.start * size..range.end * size];
+        debug_assert_eq!(range.len(), out.len());
+        match self.dtype {
+            Dtype::F32 => {
+                for (to, from) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *to = f32::from_le_bytes(*from);
+                }
+            }
+            Dtype::BF16 => {
+                for (to, from) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *to = bf16::from_le_bytes(*from).to_f32();
+                }
+            }
+            Dtype::F16 => {
+                // The file's bytes may be unaligned, and the fast conversion wants a slice.
+                let mut aligned = [f16::ZERO; 256];
+                for (to, from) in out.chunks_mut(256).zip(bytes.chunks(512)) {
+                    for (half, pair) in aligned.iter_mut().zip(from.as_chunks::<2>().0) {
+                        *half = f16::from_le_bytes(*pair);
+                    }
+                    aligned[..to.len()].convert_to_f32_slice(to);
+                }
+            }
+            other => {
+                return Err(LoadError::invalid(self.name, format!("{other:?} is no float type this program reads")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view<'a>(dtype: Dtype, shape: &'a [usize], data: &'a [u8]) -> TensorView<'a> {
+        TensorView { name: "t", dtype, shape, data }
+    }
+
+    #[test]
+    fn every_float_type_widens_exactly() {
+        let values: Vec<f32> = (0..600).map(|i| (i as f32 - 300.0) / 4.0).collect();
+        let f16s: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+        let f32s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let small: Vec<f32> = values.iter().map(|v| v.round().clamp(-100.0, 100.0)).collect();
+        let bf16s: Vec<u8> = small.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+
+        assert_eq!(view(Dtype::F32, &[600], &f32s).to_f32().unwrap(), values);
+        assert_eq!(view(Dtype::F16, &[600], &f16s).to_f32().unwrap(), values);
+        assert_eq!(view(Dtype::BF16, &[600], &bf16s).to_f32().unwrap(), small);
+    }
+
+    #[test]
+    fn an_integer_tensor_is_not_taken_for_numbers() {
+        let error = view(Dtype::I32, &[1], &[0; 4]).to_f32().unwrap_err();
+        assert_eq!(error.outcome(), "invalid_checkpoint");
+    }
+}

@@ -1,0 +1,143 @@
+use super::quantization::QuantizationMap;
+use super::rope::RopeSpec;
+use crate::checkpoint::{Checkpoint, LoadError};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The fields of `config.json` that the dense families share, as the file has them.
+///
+/// Every field may be missing or null; a family says which ones it cannot do without.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ModelConfig {
+    /// What selects the family.
+    pub model_type: Option<String>,
+    /// Class names, used when there is no `model_type`.
+    pub architectures: Option<Vec<String>>,
+    /// Width of the residual stream.
+    pub hidden_size: Option<usize>,
+    /// Number of layers.
+    pub num_hidden_layers: Option<usize>,
+    /// Query heads.
+    pub num_attention_heads: Option<usize>,
+    /// Key and value heads; missing: as many as query heads.
+    pub num_key_value_heads: Option<usize>,
+    /// Width of a head; missing: `hidden_size / num_attention_heads`.
+    pub head_dim: Option<usize>,
+    /// Inner width of the MLP.
+    pub intermediate_size: Option<usize>,
+    /// Rows of the embedding matrix.
+    pub vocab_size: Option<usize>,
+    /// Activation of the MLP; the families here know only `silu`.
+    pub hidden_act: Option<String>,
+    /// Epsilon of all RMS norms.
+    pub rms_norm_eps: Option<f64>,
+    /// Whether q, k, v and o projections carry a bias.
+    pub attention_bias: Option<bool>,
+    /// Whether the MLP's projections carry a bias.
+    pub mlp_bias: Option<bool>,
+    /// Whether the head is the embedding matrix.
+    pub tie_word_embeddings: Option<bool>,
+    /// Positions the model was made for.
+    pub max_position_embeddings: Option<usize>,
+    /// Positions a token sees, itself included.
+    pub sliding_window: Option<usize>,
+    /// Whether `sliding_window` applies (Qwen).
+    pub use_sliding_window: Option<bool>,
+    /// First layer that has a window (Qwen).
+    pub max_window_layers: Option<usize>,
+    /// Kind of each layer: `full_attention` or `sliding_attention`.
+    pub layer_types: Option<Vec<String>>,
+    /// Base of the rotary frequencies, in files without `rope_parameters`.
+    pub rope_theta: Option<f64>,
+    /// Rotary scaling, in files without `rope_parameters`.
+    pub rope_scaling: Option<Value>,
+    /// Everything about the rotary embedding, in newer files.
+    pub rope_parameters: Option<Value>,
+    /// The part of a head that rotates.
+    pub partial_rotary_factor: Option<f64>,
+    /// Tokens that end an answer.
+    pub eos_token_id: Option<TokenIds>,
+
+    /// How the weights are quantised; from the outer object, where converters write it.
+    #[serde(skip)]
+    pub quantization: QuantizationMap,
+    /// Tokens that end an answer, of `config.json` and `generation_config.json` together, ascending.
+    #[serde(skip)]
+    pub eos_ids: Vec<u32>,
+}
+
+/// One token id or several: files have both.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIds {
+    /// A single id.
+    One(u32),
+    /// Several.
+    Many(Vec<u32>),
+}
+
+impl TokenIds {
+    fn ids(&self) -> &[u32] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Reads `config.json` and `generation_config.json`. For wrappers of several towers the language model's part,
+    /// `text_config`, is what counts.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if a field has a wrong type, [`LoadError::UnsupportedQuantization`].
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self, LoadError> {
+        let outer = checkpoint.config();
+        let text = outer.get("text_config").filter(|text| text.is_object()).unwrap_or(outer);
+        let parse = |value: &Value| {
+            Self::deserialize(value).map_err(|error| LoadError::invalid("config.json", error.to_string()))
+        };
+        let mut config = parse(text)?;
+        let whole = parse(outer)?;
+        config.architectures = config.architectures.or(whole.architectures);
+        config.model_type = config.model_type.or(whole.model_type);
+        config.quantization = QuantizationMap::parse(outer)?;
+
+        let mut eos: Vec<u32> = Vec::new();
+        eos.extend(config.eos_token_id.iter().chain(&whole.eos_token_id).flat_map(TokenIds::ids));
+        if let Some(bytes) = checkpoint.file("generation_config.json")? {
+            let generation: Generation = serde_json::from_slice(&bytes)
+                .map_err(|error| LoadError::invalid("generation_config.json", error.to_string()))?;
+            eos.extend(generation.eos_token_id.iter().flat_map(TokenIds::ids));
+        }
+        eos.sort_unstable();
+        eos.dedup();
+        config.eos_ids = eos;
+        Ok(config)
+    }
+
+    /// The rotary embedding for heads of `head_dim`.
+    ///
+    /// # Errors
+    /// [`LoadError::UnsupportedArch`] for a kind of scaling that is not there.
+    pub fn rope(&self, head_dim: usize) -> Result<RopeSpec, LoadError> {
+        RopeSpec::parse(self, head_dim)
+    }
+
+    /// A field that the family cannot do without.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if it is missing or zero.
+    pub fn require(&self, value: Option<usize>, key: &str) -> Result<usize, LoadError> {
+        value
+            .filter(|&value| value > 0)
+            .ok_or_else(|| LoadError::invalid("config.json", format!("`{key}` is missing or zero")))
+    }
+}
+
+#[derive(Deserialize)]
+struct Generation {
+    #[serde(default)]
+    eos_token_id: Option<TokenIds>,
+}

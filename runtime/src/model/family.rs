@@ -1,0 +1,114 @@
+use super::config::ModelConfig;
+use super::families;
+use super::spec::{AttentionSpec, DecoderSpec, LayerSpec, MlpSpec};
+use crate::checkpoint::LoadError;
+
+/// A family of models: how it is recognised and what its configuration means.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name, as it is shown.
+    pub name: &'static str,
+    /// Values of `model_type`.
+    pub model_types: &'static [&'static str],
+    /// Values of `architectures`, for files without a `model_type`.
+    pub architectures: &'static [&'static str],
+    /// Turns a configuration into layers.
+    pub(super) spec: fn(&ModelConfig) -> Result<DecoderSpec, LoadError>,
+}
+
+impl Family {
+    /// All families, in the order in which they are shown.
+    pub fn all() -> &'static [Self] {
+        &[families::LLAMA, families::MISTRAL, families::QWEN2, families::QWEN3]
+    }
+
+    /// Finds the family of a configuration.
+    ///
+    /// # Errors
+    /// [`LoadError::UnsupportedArch`] with the key that decided it.
+    pub fn of(config: &ModelConfig) -> Result<&'static Self, LoadError> {
+        if let Some(model_type) = &config.model_type {
+            return Self::all()
+                .iter()
+                .find(|family| family.model_types.contains(&model_type.as_str()))
+                .ok_or_else(|| LoadError::arch("model_type", model_type));
+        }
+        let classes = config.architectures.as_deref().unwrap_or_default();
+        Self::all()
+            .iter()
+            .find(|family| classes.iter().any(|class| family.architectures.contains(&class.as_str())))
+            .ok_or_else(|| match classes.first() {
+                Some(class) => LoadError::arch("architectures", class),
+                None => LoadError::arch("model_type", "missing"),
+            })
+    }
+}
+
+/// What one dense family does differently from another.
+pub(super) struct Dense {
+    pub(super) qkv_bias: bool,
+    pub(super) out_bias: bool,
+    pub(super) mlp_bias: bool,
+    pub(super) qk_norm: bool,
+    /// The window of a layer, by its number.
+    pub(super) window: fn(&ModelConfig, usize) -> Option<usize>,
+}
+
+/// Builds the layers that all dense families share: grouped-query attention and a gated MLP.
+pub(super) fn dense(config: &ModelConfig, family: &Dense) -> Result<DecoderSpec, LoadError> {
+    let hidden = config.require(config.hidden_size, "hidden_size")?;
+    let heads = config.require(config.num_attention_heads, "num_attention_heads")?;
+    let kv_heads = config.require(config.num_key_value_heads.or(Some(heads)), "num_key_value_heads")?;
+    let head_dim = config.require(config.head_dim.or(Some(hidden / heads)), "head_dim")?;
+    let num_layers = config.require(config.num_hidden_layers, "num_hidden_layers")?;
+    let inner = config.require(config.intermediate_size, "intermediate_size")?;
+    if !heads.is_multiple_of(kv_heads) {
+        let reason = format!("{heads} query heads cannot share {kv_heads} key heads");
+        return Err(LoadError::invalid("config.json", reason));
+    }
+    if let Some(activation) = config.hidden_act.as_deref().filter(|name| !matches!(*name, "silu" | "swish")) {
+        return Err(LoadError::arch("hidden_act", activation));
+    }
+    if let Some(types) = &config.layer_types {
+        if types.len() != num_layers {
+            let reason = format!("`layer_types` names {} of {num_layers} layers", types.len());
+            return Err(LoadError::invalid("config.json", reason));
+        }
+        if let Some(kind) = types.iter().find(|kind| !matches!(kind.as_str(), FULL | SLIDING)) {
+            return Err(LoadError::arch("layer_types", kind));
+        }
+    }
+    let layer = |number: usize| LayerSpec {
+        attention: AttentionSpec {
+            heads,
+            kv_heads,
+            head_dim,
+            qkv_bias: family.qkv_bias,
+            out_bias: family.out_bias,
+            qk_norm: family.qk_norm,
+            window: (family.window)(config, number).filter(|&window| window > 0),
+        },
+        mlp: MlpSpec { inner, bias: family.mlp_bias },
+    };
+    Ok(DecoderSpec {
+        hidden,
+        vocab: config.require(config.vocab_size, "vocab_size")?,
+        norm_eps: config.rms_norm_eps.unwrap_or(1e-6),
+        rope: config.rope(head_dim)?,
+        tied: config.tie_word_embeddings.unwrap_or(false),
+        context: config.max_position_embeddings.unwrap_or(2048),
+        layers: (0..num_layers).map(layer).collect(),
+    })
+}
+
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
+/// The window of a layer by `layer_types`, if the file has them; else `otherwise`.
+pub(super) fn window_by_type(config: &ModelConfig, layer: usize, otherwise: Option<usize>) -> Option<usize> {
+    match config.layer_types.as_deref().and_then(|types| types.get(layer)) {
+        Some(kind) if kind == SLIDING => config.sliding_window,
+        Some(_) => None,
+        None => otherwise,
+    }
+}

@@ -1,0 +1,23 @@
+//! What a model is, told from its checkpoint: configuration, family, layers, weight names, quantisation.
+//!
+//! Nothing here computes a forward pass or holds weights: [`Blueprint::read`] checks a checkpoint against its own
+//! configuration, and an executor builds from the [`Blueprint`].
+
+pub mod affine;
+mod blueprint;
+mod config;
+mod facts;
+mod families;
+mod family;
+mod keys;
+mod quantization;
+mod rope;
+mod spec;
+
+pub use blueprint::{Blueprint, Module, ModuleKind, Storage, Weight};
+pub use config::ModelConfig;
+pub use facts::ModelFacts;
+pub use family::Family;
+pub use quantization::{Quantization, QuantizationMap};
+pub use rope::{RopeScaling, RopeSpec};
+pub use spec::{AttentionSpec, DecoderSpec, LayerSpec, MlpSpec};

@@ -1,0 +1,127 @@
+use super::kv_memory::KvMemory;
+use super::linear::Linear;
+use super::load::Loader;
+use super::norm::RmsNorm;
+use super::step::{RowReach, Step, Tile};
+use crate::checkpoint::LoadError;
+use crate::model::AttentionSpec;
+use candle_core::Tensor;
+
+/// Grouped-query attention over paged keys and values.
+#[derive(Debug)]
+pub(super) struct Attention {
+    spec: AttentionSpec,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    /// Norms of q and k over the head.
+    head_norms: Option<(RmsNorm, RmsNorm)>,
+}
+
+impl Attention {
+    pub(super) fn load(loader: &mut Loader<'_>, layer: usize) -> Result<Self, LoadError> {
+        let blueprint = loader.blueprint;
+        let spec = blueprint.spec.layers[layer].attention.clone();
+        let path = |name: &str| blueprint.layer_path(layer, &format!("self_attn.{name}"));
+        let eps = blueprint.spec.norm_eps;
+        Ok(Self {
+            q: loader.linear(&path("q_proj"))?,
+            k: loader.linear(&path("k_proj"))?,
+            v: loader.linear(&path("v_proj"))?,
+            out: loader.linear(&path("o_proj"))?,
+            head_norms: match spec.qk_norm {
+                false => None,
+                true => Some((loader.norm(&path("q_norm"), eps)?, loader.norm(&path("k_norm"), eps)?)),
+            },
+            spec,
+        })
+    }
+
+    /// f32 `[tokens, hidden]` to the same. Writes the keys and values of all tokens first, so that a token sees those
+    /// of its own row that came before it.
+    pub(super) fn forward(&self, x: &Tensor, layer: usize, kv: &KvMemory, step: &Step) -> candle_core::Result<Tensor> {
+        let spec = &self.spec;
+        let tokens = x.dim(0)?;
+        let mut q = self.q.forward(x)?.reshape((tokens, spec.heads, spec.head_dim))?;
+        let mut k = self.k.forward(x)?.reshape((tokens, spec.kv_heads, spec.head_dim))?;
+        let v = self.v.forward(x)?;
+        if let Some((q_norm, k_norm)) = &self.head_norms {
+            q = q_norm.forward(&q)?;
+            k = k_norm.forward(&k)?;
+        }
+        let q = (rotate(&q, step)? * (spec.head_dim as f64).powf(-0.5))?;
+        let k = rotate(&k, step)?.reshape((tokens, spec.kv_width()))?;
+        kv.write(layer, step.places(spec.kv_width()), &k, &v)?;
+
+        let mut parts = Vec::new();
+        for row in step.reach(spec.window) {
+            self.attend_row(&q, layer, kv, row, &mut parts)?;
+        }
+        let mixed = match &*parts {
+            [one] => one.clone(),
+            parts => Tensor::cat(parts, 0)?,
+        };
+        self.out.forward(&mixed)
+    }
+
+    /// Appends f32 `[queries, heads * head_dim]` for each tile of a row.
+    fn attend_row(
+        &self,
+        q: &Tensor,
+        layer: usize,
+        kv: &KvMemory,
+        row: &RowReach,
+        parts: &mut Vec<Tensor>,
+    ) -> candle_core::Result<()> {
+        let spec = &self.spec;
+        let (k, v) = kv.read(layer, &row.places)?;
+        let by_head = |x: Tensor| -> candle_core::Result<Tensor> {
+            let x = x.reshape((x.dim(0)?, spec.kv_heads, spec.head_dim))?.transpose(0, 1)?;
+            // CPU products take any strides; others want rows.
+            if x.device().is_cpu() { Ok(x) } else { x.contiguous() }
+        };
+        let (k, v) = (by_head(k)?, by_head(v)?); // [kv_heads, keys, head_dim]
+        for tile in &row.tiles {
+            let q = q.narrow(0, row.span.start + tile.queries.start, tile.queries.len())?;
+            let k = k.narrow(1, tile.keys.start, tile.keys.len())?;
+            let v = v.narrow(1, tile.keys.start, tile.keys.len())?;
+            parts.push(self.attend(&q, &k, &v, tile)?);
+        }
+        Ok(())
+    }
+
+    /// q `[queries, heads, head_dim]` (scaled), k and v `[kv_heads, keys, head_dim]` to `[queries, heads * head_dim]`.
+    ///
+    /// Keys are not repeated for the query heads that share them: those become further rows of one product.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, tile: &Tile) -> candle_core::Result<Tensor> {
+        let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
+        let group = self.spec.group();
+        let (queries, keys) = (tile.queries.len(), tile.keys.len());
+        let q = q.reshape((queries, kv_heads, group, head_dim))?.permute((1, 2, 0, 3))?;
+        let q = q.reshape((kv_heads, group * queries, head_dim))?;
+        let scores = q.matmul(&k.t()?)?;
+        let scores = match &tile.mask {
+            None => scores,
+            Some(mask) => scores.reshape((heads, queries, keys))?.broadcast_add(mask)?.reshape((
+                kv_heads,
+                group * queries,
+                keys,
+            ))?,
+        };
+        let mixed = candle_nn::ops::softmax_last_dim(&scores)?.matmul(v)?;
+        mixed.reshape((kv_heads, group, queries, head_dim))?.permute((2, 0, 1, 3))?.reshape((queries, heads * head_dim))
+    }
+}
+
+/// Rotates f32 `[tokens, heads, head_dim]` by each token's position; components beyond the table's width pass through.
+fn rotate(x: &Tensor, step: &Step) -> candle_core::Result<Tensor> {
+    let head_dim = x.dim(2)?;
+    let rotating = 2 * step.cos.dim(1)?;
+    let turn = |x: &Tensor| candle_nn::rotary_emb::rope_thd(&x.unsqueeze(0)?, &step.cos, &step.sin)?.squeeze(0);
+    if rotating == head_dim {
+        return turn(x);
+    }
+    let turned = turn(&x.narrow(2, 0, rotating)?.contiguous()?)?;
+    Tensor::cat(&[turned, x.narrow(2, rotating, head_dim - rotating)?], 2)
+}

@@ -1,0 +1,169 @@
+use super::attention::Attention;
+use super::embedding::Embedding;
+use super::kv_memory::KvMemory;
+use super::linear::Linear;
+use super::load::Loader;
+use super::norm::RmsNorm;
+use super::report::{LoadProgress, LoadReport};
+use super::step::Step;
+use crate::checkpoint::{Checkpoint, LoadError};
+use crate::config::ComputeMode;
+use crate::model::{Blueprint, DecoderSpec, ModelFacts};
+use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+/// A loaded decoder: immutable weights on a device. Survives the executors that compute with it.
+#[derive(Debug)]
+pub struct CandleModel {
+    spec: DecoderSpec,
+    facts: ModelFacts,
+    mode: ComputeMode,
+    device: Device,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    report: LoadReport,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: RmsNorm,
+    attention: Attention,
+    mlp_norm: RmsNorm,
+    mlp: GatedMlp,
+}
+
+#[derive(Debug)]
+struct GatedMlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl CandleModel {
+    /// Brings a checkpoint's weights to `device`. `progress` is called after every tensor.
+    ///
+    /// # Errors
+    /// [`LoadError`], before anything is allocated if the checkpoint is at fault.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        mode: ComputeMode,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Arc<Self>, LoadError> {
+        let blueprint = Blueprint::read(checkpoint)?;
+        let reached = LoadProgress { done_bytes: 0, total_bytes: stored_bytes(checkpoint, &blueprint)? };
+        let report = LoadReport { unexpected: blueprint.unexpected.clone(), ..LoadReport::default() };
+        let mut loader = Loader { checkpoint, blueprint: &blueprint, device, mode, progress, reached, report };
+
+        let (embedding, head) = loader.embedding_and_head()?;
+        let layers = (0..blueprint.spec.layers.len())
+            .map(|number| Layer::load(&mut loader, number))
+            .collect::<Result<_, _>>()?;
+        let norm = loader.norm(&blueprint.norm_path(), blueprint.spec.norm_eps)?;
+        let report = loader.report;
+        for path in &report.kept_dense {
+            tracing::warn!(%path, "block types cannot hold this quantised module, it is kept in float32");
+        }
+        Ok(Arc::new(Self {
+            facts: ModelFacts::of(&blueprint),
+            spec: blueprint.spec,
+            mode,
+            device: device.clone(),
+            embedding,
+            layers,
+            norm,
+            head,
+            report,
+        }))
+    }
+
+    /// What the model is.
+    pub fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+
+    /// What loading did beyond the expected.
+    pub fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// Precision of the products.
+    pub fn mode(&self) -> ComputeMode {
+        self.mode
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Type of keys and values in memory: f32 on CPUs and in mode `f32`, else bf16, whose range no key exceeds.
+    pub fn kv_dtype(&self) -> DType {
+        match self.mode {
+            ComputeMode::Int8 if !self.device.is_cpu() => DType::BF16,
+            ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
+        }
+    }
+
+    /// Bytes of KV memory that one token takes in all layers.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        self.facts.kv_elements_per_token * self.kv_dtype().size_in_bytes()
+    }
+
+    pub(super) fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    /// Runs all layers and returns the wanted logits, f32 `[wanted, vocab]`.
+    pub(super) fn forward(&self, kv: &KvMemory, step: &Step) -> candle_core::Result<Option<Tensor>> {
+        let mut x = self.embedding.forward(&step.ids)?; // [tokens, hidden], all rows packed
+        for (number, layer) in self.layers.iter().enumerate() {
+            x = (&x + layer.attention.forward(&layer.attention_norm.forward(&x)?, number, kv, step)?)?;
+            x = (&x + layer.mlp.forward(&layer.mlp_norm.forward(&x)?)?)?;
+        }
+        if step.wanted.elem_count() == 0 {
+            return Ok(None);
+        }
+        // The head is the largest matrix: only the rows that somebody asked for pass it.
+        let x = x.index_select(&step.wanted, 0)?;
+        self.head.forward(&self.norm.forward(&x)?).map(Some)
+    }
+}
+
+impl Layer {
+    fn load(loader: &mut Loader<'_>, number: usize) -> Result<Self, LoadError> {
+        let blueprint = loader.blueprint;
+        let path = |name: &str| blueprint.layer_path(number, name);
+        let eps = blueprint.spec.norm_eps;
+        Ok(Self {
+            attention_norm: loader.norm(&path("input_layernorm"), eps)?,
+            attention: Attention::load(loader, number)?,
+            mlp_norm: loader.norm(&path("post_attention_layernorm"), eps)?,
+            mlp: GatedMlp {
+                gate: loader.linear(&path("mlp.gate_proj"))?,
+                up: loader.linear(&path("mlp.up_proj"))?,
+                down: loader.linear(&path("mlp.down_proj"))?,
+            },
+        })
+    }
+}
+
+impl GatedMlp {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let gated = (self.gate.forward(x)?.silu()? * self.up.forward(x)?)?;
+        self.down.forward(&gated)
+    }
+}
+
+/// Bytes of the checkpoint that the model will read.
+fn stored_bytes(checkpoint: &Checkpoint, blueprint: &Blueprint) -> Result<u64, LoadError> {
+    let mut bytes = 0;
+    for (path, _) in blueprint.modules() {
+        for name in ["weight", "scales", "biases", "bias"] {
+            bytes += checkpoint.get(&format!("{path}.{name}")).map_or(0, |tensor| tensor.data.len() as u64);
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,130 @@
+use super::blocks::BlockMatrix;
+use super::embedding::Embedding;
+use super::error::device_error;
+use super::linear::{Linear, LinearWeight};
+use super::norm::RmsNorm;
+use super::report::{LoadProgress, LoadReport};
+use super::rows::fill_rows;
+use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView};
+use crate::config::ComputeMode;
+use crate::model::affine::AffineMatrix;
+use crate::model::{Blueprint, Weight};
+use candle_core::{DType, Device, Tensor};
+
+/// Brings modules of a checkpoint to a device, each in the form it will be computed in.
+pub(super) struct Loader<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) blueprint: &'a Blueprint,
+    pub(super) device: &'a Device,
+    pub(super) mode: ComputeMode,
+    pub(super) progress: &'a mut dyn FnMut(LoadProgress),
+    pub(super) reached: LoadProgress,
+    pub(super) report: LoadReport,
+}
+
+impl Loader<'_> {
+    pub(super) fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let weight = self.matrix(path, self.product_dtype(module.weight(self.checkpoint, path)?))?;
+        let bias = match module.bias {
+            false => None,
+            true => Some(self.floats(self.checkpoint.tensor(&format!("{path}.bias"))?, DType::F32)?),
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    /// The embedding, and the head: a matrix of its own, or the embedding's.
+    pub(super) fn embedding_and_head(&mut self) -> Result<(Embedding, Linear), LoadError> {
+        let path = self.blueprint.embedding_path();
+        let weight = self.blueprint.module(&path)?.weight(self.checkpoint, &path)?;
+        match self.blueprint.head_path() {
+            None => {
+                let matrix = self.matrix(&path, self.product_dtype(weight))?;
+                Ok((Embedding(matrix.clone()), Linear { weight: matrix, bias: None }))
+            }
+            Some(head) => {
+                // Only rows are taken from it, so it stays as the file has it, whatever the device multiplies well.
+                let embedding = Embedding(self.matrix(&path, stored_dtype(weight))?);
+                Ok((embedding, self.linear(head)?))
+            }
+        }
+    }
+
+    pub(super) fn norm(&mut self, path: &str, eps: f64) -> Result<RmsNorm, LoadError> {
+        let weight = self.floats(self.checkpoint.tensor(&format!("{path}.weight"))?, DType::F32)?;
+        Ok(RmsNorm { weight, eps: eps as f32 })
+    }
+
+    /// The type in which a dense matrix is multiplied. CPUs have no fast product of 16-bit floats, and mode `f32` means
+    /// what it says.
+    fn product_dtype(&self, weight: Weight<'_>) -> DType {
+        match self.mode {
+            ComputeMode::Int8 if !self.device.is_cpu() => stored_dtype(weight),
+            ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
+        }
+    }
+
+    /// A matrix: blocks if it is quantised and the mode keeps it so, else floats of `dtype`.
+    fn matrix(&mut self, path: &str, dtype: DType) -> Result<LinearWeight, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let matrix = match module.weight(self.checkpoint, path)? {
+            Weight::Dense(tensor) => return self.floats(tensor, dtype).map(LinearWeight::Dense),
+            Weight::Affine(matrix) => matrix,
+        };
+        let stored = [matrix.codes, matrix.scales, matrix.biases].iter().map(|t| t.data.len() as u64).sum();
+        let blocks = match self.mode {
+            ComputeMode::F32 => None,
+            ComputeMode::Int8 => {
+                let blocks = BlockMatrix::new(&matrix, self.device, path)?;
+                if blocks.is_none() {
+                    self.report.kept_dense.push(path.to_owned());
+                }
+                blocks
+            }
+        };
+        let weight = match blocks {
+            Some(blocks) => LinearWeight::Blocks(blocks),
+            None => LinearWeight::Dense(self.dequantized(path, &matrix)?),
+        };
+        self.advance(stored);
+        Ok(weight)
+    }
+
+    fn dequantized(&self, path: &str, matrix: &AffineMatrix<'_>) -> Result<Tensor, LoadError> {
+        let mut values = vec![0.0; matrix.outputs * matrix.inputs];
+        fill_rows(&mut values, matrix.inputs, |first, rows| matrix.dequantize_rows(first, rows))?;
+        Tensor::from_vec(values, (matrix.outputs, matrix.inputs), self.device).map_err(device_error(path))
+    }
+
+    fn floats(&mut self, tensor: TensorView<'_>, dtype: DType) -> Result<Tensor, LoadError> {
+        let made = match dtype {
+            DType::F32 => {
+                let mut values = vec![0.0; tensor.elements()];
+                let width = tensor.shape.last().copied().unwrap_or(1);
+                fill_rows(&mut values, width, |first, rows| {
+                    let start = first * width;
+                    tensor.widen(start..start + rows.len(), rows)
+                })?;
+                Tensor::from_vec(values, tensor.shape, self.device)
+            }
+            other => Tensor::from_raw_buffer(tensor.data, other, tensor.shape, self.device),
+        };
+        let made = made.map_err(device_error(tensor.name))?;
+        self.advance(tensor.data.len() as u64);
+        Ok(made)
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.reached.done_bytes += bytes;
+        (self.progress)(self.reached);
+    }
+}
+
+/// The type of a dense weight in the file; what a quantised one is dequantised to.
+fn stored_dtype(weight: Weight<'_>) -> DType {
+    match weight {
+        Weight::Dense(tensor) if tensor.dtype == Dtype::BF16 => DType::BF16,
+        Weight::Dense(tensor) if tensor.dtype == Dtype::F16 => DType::F16,
+        Weight::Dense(_) | Weight::Affine(_) => DType::F32,
+    }
+}

@@ -1,0 +1,60 @@
+use super::gguf::Form;
+use crate::checkpoint::{Dtype, element_bytes};
+use crate::config::ComputeMode;
+use crate::model::{Blueprint, ModuleKind, Storage};
+use candle_core::Device;
+
+/// Bytes that a model will take once it is loaded, KV memory apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryEstimate {
+    /// The weights in the form they are computed in.
+    pub weights: u64,
+    /// What candle's CPU kernels keep beside them: a rearranged copy of 8-bit blocks, made at the first product.
+    pub rearranged: u64,
+}
+
+impl MemoryEstimate {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.weights + self.rearranged
+    }
+}
+
+/// Adds up what the weights will take on `device` in `mode`, from the tensor index alone.
+///
+/// A module whose scales do not fit the block types is kept in float32 and takes more; that is found only by reading it.
+pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode) -> MemoryEstimate {
+    let mut sum = MemoryEstimate::default();
+    for (_, module) in blueprint.modules() {
+        let elements = (module.outputs * module.inputs) as u64;
+        if module.bias {
+            sum.weights += 4 * module.outputs as u64;
+        }
+        match module.storage {
+            Storage::Dense(dtype) => {
+                let as_stored = match module.kind {
+                    ModuleKind::Norm => false,
+                    ModuleKind::Embedding if !blueprint.spec.tied => true,
+                    ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode == ComputeMode::Int8,
+                };
+                sum.weights += elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
+            }
+            Storage::Affine(quantization) => {
+                let form = Form::of(quantization.bits, module.inputs).filter(|_| mode == ComputeMode::Int8);
+                let Some(form) = form else {
+                    sum.weights += 4 * elements;
+                    continue;
+                };
+                let blocks = elements / super::gguf::BLOCK as u64 * form.block_bytes() as u64;
+                sum.weights += blocks;
+                if form == Form::Q8_0 {
+                    sum.weights += 4 * elements / quantization.group_size as u64;
+                    if device.is_cpu() {
+                        sum.rearranged += blocks;
+                    }
+                }
+            }
+        }
+    }
+    sum
+}

@@ -1,0 +1,233 @@
+use super::kv_memory::KvMemory;
+use super::rope_table::RopeTable;
+use crate::model::DecoderSpec;
+use crate::runner::{Batch, BatchRow, ForwardError};
+use candle_core::{Device, Result, Tensor};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What all layers of one step share: made once, used in each.
+pub(super) struct Step {
+    /// u32 `[tokens]`.
+    pub(super) ids: Tensor,
+    /// Cosine and sine of each token's position, f32 `[tokens, dim / 2]`.
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
+    /// Where each token's keys and values go, by the width of a layer's keys: u32 `[tokens, width]`.
+    places: BTreeMap<usize, Tensor>,
+    /// What each row reads, by the window of a layer.
+    reach: BTreeMap<Option<usize>, Vec<RowReach>>,
+    /// The tokens whose logits are wanted, u32 `[wanted]`.
+    pub(super) wanted: Tensor,
+}
+
+/// What one row of the batch attends to.
+pub(super) struct RowReach {
+    /// Its tokens in the batch.
+    pub(super) span: Range<usize>,
+    /// The places of the positions that any of its tokens sees, in order: u32 `[keys]`.
+    pub(super) places: Tensor,
+    /// The row in pieces that are attended to at once.
+    pub(super) tiles: Vec<Tile>,
+}
+
+/// Some queries of a row and the keys that they see.
+pub(super) struct Tile {
+    /// Tokens, counted from the row's first.
+    pub(super) queries: Range<usize>,
+    /// Keys, counted from the first of [`RowReach::places`].
+    pub(super) keys: Range<usize>,
+    /// f32 `[queries, keys]`, zero where a query sees a key and minus infinity where not; `None` if all see all.
+    pub(super) mask: Option<Tensor>,
+}
+
+/// Elements of a tile's scores over all heads: 64 MiB in f32.
+const MAX_SCORES: usize = 1 << 24;
+const MIN_TILE: usize = 16;
+
+impl Step {
+    pub(super) fn new(
+        batch: &Batch<'_>,
+        spec: &DecoderSpec,
+        kv: &KvMemory,
+        rope: &mut RopeTable,
+        device: &Device,
+    ) -> Result<Self> {
+        let tokens = batch.tokens.len();
+        let mut indices = Vec::with_capacity(tokens);
+        for row in batch.rows {
+            let first = row.context_tokens - row.span.len();
+            indices.extend((first..row.context_tokens).map(|position| place(row, position, kv.block_tokens)));
+        }
+        let indices = Tensor::from_vec(indices, (tokens, 1), device)?;
+        let positions = Tensor::new(batch.positions, device)?;
+        let end = batch.rows.iter().map(|row| row.context_tokens).max().unwrap_or(0);
+        let (cos, sin) = rope.rows(&positions, end)?;
+
+        let (mut places, mut reach) = (BTreeMap::new(), BTreeMap::new());
+        for layer in &spec.layers {
+            let attention = &layer.attention;
+            if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(attention.kv_width()) {
+                entry.insert(indices.broadcast_as((tokens, attention.kv_width()))?.contiguous()?);
+            }
+            if let std::collections::btree_map::Entry::Vacant(entry) = reach.entry(attention.window) {
+                let row = |row| RowReach::new(row, attention.window, attention.heads, kv.block_tokens, device);
+                entry.insert(batch.rows.iter().map(row).collect::<Result<Vec<_>>>()?);
+            }
+        }
+        Ok(Self {
+            ids: Tensor::new(batch.tokens, device)?,
+            cos,
+            sin,
+            places,
+            reach,
+            wanted: Tensor::new(batch.wanted, device)?,
+        })
+    }
+
+    /// Where each token's keys go in layers of this width.
+    pub(super) fn places(&self, kv_width: usize) -> &Tensor {
+        &self.places[&kv_width]
+    }
+
+    /// What each row reads in layers of this window.
+    pub(super) fn reach(&self, window: Option<usize>) -> &[RowReach] {
+        &self.reach[&window]
+    }
+}
+
+impl RowReach {
+    fn new(
+        row: &BatchRow<'_>,
+        window: Option<usize>,
+        heads: usize,
+        block_tokens: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let (tokens, end) = (row.span.len(), row.context_tokens);
+        let first = end - tokens;
+        // The oldest position that the query at `position` sees.
+        let oldest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let start = oldest(first);
+        let places: Vec<u32> = (start..end).map(|position| place(row, position, block_tokens)).collect();
+
+        let tile = (MAX_SCORES / (heads * places.len())).max(MIN_TILE);
+        let tiles = (0..tokens)
+            .step_by(tile)
+            .map(|from| {
+                let queries = from..(from + tile).min(tokens);
+                let (from_position, end_position) = (first + queries.start, first + queries.end);
+                let keys = oldest(from_position)..end_position;
+                // A single query sees exactly the keys that were chosen for it.
+                let mask = match queries.len() {
+                    1 => None,
+                    _ => Some(mask(from_position..end_position, keys.clone(), oldest, device)?),
+                };
+                Ok(Tile { queries, keys: keys.start - start..keys.end - start, mask })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { span: row.span.clone(), places: Tensor::from_vec(places, end - start, device)?, tiles })
+    }
+}
+
+fn mask(queries: Range<usize>, keys: Range<usize>, oldest: impl Fn(usize) -> usize, device: &Device) -> Result<Tensor> {
+    let shape = (queries.len(), keys.len());
+    let mut mask = vec![f32::NEG_INFINITY; shape.0 * shape.1];
+    for (row, query) in mask.chunks_exact_mut(keys.len()).zip(queries) {
+        row[oldest(query) - keys.start..=query - keys.start].fill(0.0);
+    }
+    Tensor::from_vec(mask, shape, device)
+}
+
+/// Where a position of a row stands in KV memory.
+fn place(row: &BatchRow<'_>, position: usize, block_tokens: usize) -> u32 {
+    row.table[position / block_tokens].0 * block_tokens as u32 + (position % block_tokens) as u32
+}
+
+/// Refuses a batch that does not fit the memory, the model or itself: indices that reach a device unchecked could
+/// overwrite another sequence.
+pub(super) fn check(batch: &Batch<'_>, vocab: usize, kv: &KvMemory) -> std::result::Result<(), ForwardError> {
+    let fail = |message: String| Err(ForwardError::Failed(message));
+    let tokens = batch.tokens.len();
+    if batch.positions.len() != tokens {
+        return fail(format!("{tokens} tokens have {} positions", batch.positions.len()));
+    }
+    if let Some(token) = batch.tokens.iter().find(|&&token| token as usize >= vocab) {
+        return fail(format!("token {token} is not below the vocabulary of {vocab}"));
+    }
+    let mut next = 0;
+    for row in batch.rows {
+        let span = &row.span;
+        if span.start != next || span.end <= span.start || span.end > tokens || row.context_tokens < span.len() {
+            return fail(format!("row {span:?} of {} context tokens does not follow token {next}", row.context_tokens));
+        }
+        next = span.end;
+        let first = row.context_tokens - span.len();
+        if !batch.positions[span.clone()].iter().enumerate().all(|(i, &at)| at as usize == first + i) {
+            return fail(format!("row {span:?} does not hold positions {first}..{}", row.context_tokens));
+        }
+        let Some(table) = row.table.get(..row.context_tokens.div_ceil(kv.block_tokens)) else {
+            return fail(format!("a table of {} blocks for {} tokens", row.table.len(), row.context_tokens));
+        };
+        if let Some(block) = table.iter().find(|block| block.0 as usize >= kv.num_blocks) {
+            return fail(format!("block {block} is not below the {} blocks of memory", kv.num_blocks));
+        }
+    }
+    if next != tokens {
+        return fail(format!("rows end at token {next} of {tokens}"));
+    }
+    match batch.wanted.iter().find(|&&index| index as usize >= tokens) {
+        Some(index) => fail(format!("logits of token {index} of {tokens} are wanted")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BlockId;
+
+    /// Which positions each query of a row sees, found from its tiles.
+    fn seen(row: &BatchRow<'_>, window: Option<usize>, heads: usize) -> Vec<Vec<u32>> {
+        let reach = RowReach::new(row, window, heads, 16, &Device::Cpu).unwrap();
+        let places = reach.places.to_vec1::<u32>().unwrap();
+        let mut all = Vec::new();
+        for tile in &reach.tiles {
+            let keys = &places[tile.keys.clone()];
+            match &tile.mask {
+                None => all.push(keys.to_vec()),
+                Some(mask) => {
+                    for row in mask.to_vec2::<f32>().unwrap() {
+                        all.push(keys.iter().zip(row).filter(|(_, m)| *m == 0.0).map(|(&key, _)| key).collect());
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_query_sees_its_window_whatever_the_tiles() {
+        let table: Vec<BlockId> = (0..8).map(BlockId).collect();
+        let row = BatchRow { span: 5..65, context_tokens: 100, table: &table };
+        for window in [None, Some(1), Some(7), Some(50)] {
+            // Heads without number make the tiles as small as they get.
+            for heads in [4, 1 << 20] {
+                let seen = seen(&row, window, heads);
+                assert_eq!(seen.len(), 60);
+                for (query, keys) in (40_u32..).zip(seen) {
+                    let oldest = window.map_or(0, |window| (query + 1).saturating_sub(window as u32));
+                    assert_eq!(keys, (oldest..=query).collect::<Vec<_>>(), "{window:?} {heads} {query}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_stands_in_the_block_of_its_table() {
+        let table = [BlockId(7), BlockId(2)];
+        let row = BatchRow { span: 0..1, context_tokens: 20, table: &table };
+        assert_eq!(place(&row, 3, 16), 7 * 16 + 3);
+        assert_eq!(place(&row, 17, 16), 2 * 16 + 1);
+    }
+}

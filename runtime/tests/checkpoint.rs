@@ -1,0 +1,340 @@
+//! What is wrong with a checkpoint is found before anything is loaded, and said by name.
+
+mod support;
+
+use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
+use lmx_runtime::config::ComputeMode;
+use lmx_runtime::model::{Blueprint, ModelFacts};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{compare, driver, fixture};
+use tempfile::TempDir;
+
+const FIRST: &str = "model-00001-of-00002.safetensors";
+const SECOND: &str = "model-00002-of-00002.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A copy of a fixture's model that a test may damage.
+fn copy(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture::named(name).model).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+fn open(folder: &Path) -> Result<Checkpoint, LoadError> {
+    Checkpoint::open(&Source::Folder(folder.to_owned()))
+}
+
+/// Opens and checks; the error's outcome and text.
+fn fails(folder: &Path) -> (&'static str, String) {
+    let error = open(folder).and_then(|checkpoint| Blueprint::read(&checkpoint).map(drop)).unwrap_err();
+    (error.outcome(), error.to_string())
+}
+
+fn edit_json(path: PathBuf, edit: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+/// Changes the header of a shard and leaves its data as it is.
+fn edit_header(path: PathBuf, edit: impl FnOnce(&mut Value)) {
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    edit(&mut header);
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header);
+    out.extend(&bytes[8 + length..]);
+    fs::write(path, out).unwrap();
+}
+
+/// Writes all tensors again, under other names, as one shard.
+fn rename_tensors(folder: &Path, rename: impl Fn(&str) -> String) {
+    let shards = [FIRST, SECOND].map(|name| fs::read(folder.join(name)).unwrap());
+    let mut tensors: Vec<(String, TensorView<'_>)> = Vec::new();
+    for shard in &shards {
+        for (name, tensor) in SafeTensors::deserialize(shard).unwrap().tensors() {
+            tensors.push((
+                rename(&name),
+                TensorView::new(tensor.dtype(), tensor.shape().to_vec(), tensor.data()).unwrap(),
+            ));
+        }
+    }
+    let whole = safetensors::serialize(tensors, None).unwrap();
+    for name in [FIRST, SECOND, INDEX] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("model.safetensors"), whole).unwrap();
+}
+
+#[test]
+fn all_missing_shards_are_named_at_once() {
+    let folder = copy("llama-f32");
+    fs::remove_file(folder.path().join(FIRST)).unwrap();
+    fs::remove_file(folder.path().join(SECOND)).unwrap();
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "model_incomplete");
+    assert!(text.contains(FIRST) && text.contains(SECOND), "{text}");
+}
+
+#[test]
+fn a_truncated_shard_is_named_with_its_sizes() {
+    let folder = copy("llama-f32");
+    let path = folder.path().join(SECOND);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1000]).unwrap();
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "model_incomplete");
+    assert!(text.contains(&format!("{SECOND} has {} of {} bytes", bytes.len() - 1000, bytes.len())), "{text}");
+}
+
+#[test]
+fn an_empty_shard_is_an_unfinished_one() {
+    let folder = copy("llama-f32");
+    fs::write(folder.path().join(SECOND), b"").unwrap();
+    assert_eq!(fails(folder.path()).0, "model_incomplete");
+}
+
+#[test]
+fn a_wrong_offset_is_reported_with_the_tensor() {
+    let folder = copy("llama-f32");
+    edit_header(folder.path().join(FIRST), |header| {
+        let offsets = header["model.embed_tokens.weight"]["data_offsets"].as_array_mut().unwrap();
+        for offset in offsets {
+            *offset = json!(offset.as_u64().unwrap() + 4);
+        }
+    });
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("its data starts at"), "{text}");
+}
+
+#[test]
+fn a_type_that_does_not_fit_the_bytes_is_reported_with_the_tensor() {
+    let folder = copy("llama-f32");
+    edit_header(folder.path().join(FIRST), |header| {
+        header["model.layers.0.mlp.up_proj.weight"]["dtype"] = json!("BF16");
+    });
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("`model.layers.0.mlp.up_proj.weight`: BF16 [96, 64] takes 12288 bytes"), "{text}");
+}
+
+#[test]
+fn a_tensor_that_the_index_names_and_no_shard_holds_is_reported() {
+    let folder = copy("llama-f32");
+    edit_json(folder.path().join(INDEX), |index| index["weight_map"]["model.extra.weight"] = json!(FIRST));
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("`model.extra.weight`") && text.contains(FIRST), "{text}");
+}
+
+#[test]
+fn a_tensor_that_the_model_needs_and_nobody_names_is_reported() {
+    let folder = copy("llama-f32");
+    rename_tensors(folder.path(), |name| name.replace("layers.1.self_attn.k_proj", "layers.1.self_attn.x_proj"));
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("`model.layers.1.self_attn.k_proj.weight`"), "{text}");
+}
+
+#[test]
+fn a_shape_that_the_configuration_does_not_expect_is_reported() {
+    let folder = copy("llama-f32");
+    edit_json(folder.path().join("config.json"), |config| config["intermediate_size"] = json!(100));
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("[96, 64], expected [100, 64]"), "{text}");
+}
+
+#[test]
+fn broken_json_is_reported_with_the_file() {
+    let folder = copy("llama-f32");
+    fs::write(folder.path().join("config.json"), b"{\"model_type\": ").unwrap();
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("`config.json`"), "{text}");
+}
+
+#[test]
+fn a_broken_header_is_reported_with_the_shard() {
+    let folder = copy("llama-f32");
+    let path = folder.path().join(FIRST);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = b'?';
+    fs::write(&path, bytes).unwrap();
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains(FIRST), "{text}");
+}
+
+#[test]
+fn scales_of_another_shape_are_reported_with_the_module() {
+    let folder = copy("llama-q4g64");
+    edit_json(folder.path().join("config.json"), |config| {
+        config["quantization"]["model.layers.0.self_attn.q_proj"] = json!({"bits": 8, "group_size": 64});
+    });
+
+    let (outcome, text) = fails(folder.path());
+
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("`model.layers.0.self_attn.q_proj`: config.json says 8 bits"), "{text}");
+}
+
+#[test]
+fn an_unknown_architecture_is_an_error_that_names_the_key() {
+    let folder = copy("llama-f32");
+    edit_json(folder.path().join("config.json"), |config| config["model_type"] = json!("mamba2"));
+    let (outcome, text) = fails(folder.path());
+    assert_eq!((outcome, &*text), ("unsupported_arch", "unsupported architecture: `model_type` is `mamba2`"));
+
+    edit_json(folder.path().join("config.json"), |config| {
+        config["model_type"] = Value::Null;
+        config["architectures"] = json!(["OtherForCausalLM"]);
+    });
+    assert_eq!(fails(folder.path()).1, "unsupported architecture: `architectures` is `OtherForCausalLM`");
+}
+
+#[test]
+fn an_unknown_quantisation_is_an_error_that_names_the_key() {
+    let folder = copy("llama-f32");
+    edit_json(folder.path().join("config.json"), |config| {
+        config["quantization_config"] = json!({"quant_method": "gptq", "bits": 4});
+    });
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "unsupported_quantization");
+    assert!(text.contains("`quantization_config.quant_method` is `gptq`"), "{text}");
+}
+
+#[test]
+fn every_key_prefix_loads_the_same_model() {
+    for name in ["llama-f32", "llama-mixed"] {
+        let fixture = fixture::named(name);
+        let prompt = &fixture.prompts["p1"];
+        for (prefix, head) in [
+            ("", "lm_head"),
+            ("model.", "lm_head"),
+            ("language_model.model.", "language_model.lm_head"),
+            ("model.language_model.", "lm_head"),
+        ] {
+            let folder = copy(name);
+            rename_tensors(folder.path(), |key| match key.strip_prefix("model.") {
+                Some(rest) => format!("{prefix}{rest}"),
+                None => key.replace("lm_head", head),
+            });
+            // Overrides are named by full path; here the shapes have to do.
+            edit_json(folder.path().join("config.json"), |config| {
+                if let Some(quantization) = config["quantization"].as_object_mut() {
+                    quantization.retain(|_, value| !value.is_object());
+                }
+            });
+
+            let checkpoint = open(folder.path()).unwrap();
+            let blueprint = Blueprint::read(&checkpoint).unwrap();
+            assert_eq!(blueprint.key_prefix(), prefix);
+            assert_eq!(blueprint.unexpected, Vec::<String>::new());
+            let mut driver = driver::load(&checkpoint, ComputeMode::F32);
+            let (_, logits) = driver.prompt(&prompt.ids, usize::MAX);
+            let distance = compare::logits(&prompt.logits, &logits, driver.vocab(), compare::F32);
+            assert!(distance.within(compare::F32), "{name} {prefix}: {distance:?}");
+        }
+    }
+}
+
+#[test]
+fn files_inside_the_program_load_like_a_folder() {
+    let folder = copy("qwen3-q3g64");
+    let files: Vec<(&'static str, &'static [u8])> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name: &'static str = entry.file_name().into_string().unwrap().leak();
+            let bytes: &'static [u8] = fs::read(entry.path()).unwrap().leak();
+            (name, bytes)
+        })
+        .collect();
+
+    let embedded = Checkpoint::open(&Source::Embedded { id: "built-in".into(), files: files.leak() }).unwrap();
+    let on_disk = open(folder.path()).unwrap();
+
+    assert_eq!(embedded.fingerprint(), on_disk.fingerprint());
+    assert_eq!(embedded.path(), None);
+    assert!(embedded.file("tokenizer.json").unwrap().is_some());
+    assert!(embedded.file("chat_template.jinja").unwrap().is_none());
+    let facts = |checkpoint| ModelFacts::of(&Blueprint::read(checkpoint).unwrap());
+    assert_eq!(facts(&embedded), facts(&on_disk));
+}
+
+#[test]
+fn a_fingerprint_changes_with_one_weight_and_with_the_configuration() {
+    let folder = copy("qwen2-bf16-window");
+    let before = open(folder.path()).unwrap().fingerprint();
+
+    edit_json(folder.path().join("config.json"), |config| config["rope_theta"] = json!(10000.0));
+    let other_config = open(folder.path()).unwrap().fingerprint();
+    assert_ne!(before, other_config);
+
+    let path = folder.path().join(FIRST);
+    let mut bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + length] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_ne!(open(folder.path()).unwrap().fingerprint(), other_config);
+}
+
+#[test]
+fn facts_tell_what_the_checkpoint_holds() {
+    let checkpoint = fixture::named("llama-mixed").checkpoint();
+    let facts = ModelFacts::of(&Blueprint::read(&checkpoint).unwrap());
+
+    assert_eq!((facts.family, facts.layers, facts.vocab, &*facts.key_prefix), ("llama", 2, 512, "model."));
+    assert_eq!(facts.kv_elements_per_token, 2 * 2 * 2 * 16);
+    assert_eq!(facts.eos_ids, [443, 447, 448]);
+    let storage: Vec<&str> = facts.storage.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(storage.len(), 4, "{storage:?}");
+    assert!(storage.contains(&"6-bit, group 32") && storage.contains(&"bf16"), "{storage:?}");
+}
+
+#[test]
+fn tensors_that_nobody_asks_for_are_listed_and_known_ones_are_skipped() {
+    let folder = copy("llama-f32");
+    rename_tensors(folder.path(), str::to_owned);
+    let whole = fs::read(folder.path().join("model.safetensors")).unwrap();
+    let mut tensors = SafeTensors::deserialize(&whole).unwrap().tensors();
+    let extra = [0_u8; 4];
+    for name in ["model.layers.0.self_attn.rotary_emb.inv_freq", "vision_tower.a", "model.layers.0.mystery"] {
+        tensors.push((name.into(), TensorView::new(safetensors::Dtype::F32, vec![1], &extra).unwrap()));
+    }
+    fs::write(folder.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+
+    let blueprint = Blueprint::read(&open(folder.path()).unwrap()).unwrap();
+
+    assert_eq!(blueprint.unexpected, ["model.layers.0.mystery"]);
+    assert_eq!(blueprint.skipped, 2);
+}

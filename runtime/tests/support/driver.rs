@@ -1,0 +1,98 @@
+use super::compare::argmax;
+use lmx_runtime::checkpoint::Checkpoint;
+use lmx_runtime::config::ComputeMode;
+use lmx_runtime::ids::BlockId;
+use lmx_runtime::runner::candle::{CandleForward, CandleModel};
+use lmx_runtime::runner::{Batch, BatchRow, Forward};
+use std::num::NonZeroUsize;
+
+const BLOCK_TOKENS: usize = 16;
+const NUM_BLOCKS: usize = 256;
+
+/// A `Forward` with just enough around it to run prompts: hands out blocks, never takes them back.
+pub(crate) struct Driver {
+    pub(crate) forward: CandleForward,
+    free: Vec<BlockId>,
+}
+
+/// A sequence in the driver's care.
+pub(crate) struct Sequence {
+    pub(crate) computed: usize,
+    pub(crate) table: Vec<BlockId>,
+}
+
+/// Tokens that a sequence computes in a step.
+pub(crate) struct Work<'a> {
+    pub(crate) sequence: &'a mut Sequence,
+    pub(crate) tokens: &'a [u32],
+}
+
+pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
+    let device = lmx_runtime::runner::candle::pick();
+    let model = CandleModel::load(checkpoint, &device, mode, &mut |_| {}).unwrap();
+    let size = |n| NonZeroUsize::new(n).unwrap();
+    let forward = CandleForward::new(model, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap();
+    // Neighbouring positions never get neighbouring blocks.
+    let free = (0..NUM_BLOCKS as u32).map(|i| BlockId(i * 97 % NUM_BLOCKS as u32)).collect();
+    Driver { forward, free }
+}
+
+impl Driver {
+    pub(crate) fn vocab(&self) -> usize {
+        self.forward.shape().vocab_size
+    }
+
+    pub(crate) fn start(&self) -> Sequence {
+        Sequence { computed: 0, table: Vec::new() }
+    }
+
+    /// One step: the logits of all tokens, `[tokens, vocab]`.
+    pub(crate) fn step(&mut self, work: &mut [Work<'_>]) -> Vec<f32> {
+        let (mut tokens, mut positions, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+        for Work { sequence, tokens: new } in work.iter_mut() {
+            let start = tokens.len();
+            tokens.extend_from_slice(new);
+            positions.extend((0..new.len()).map(|i| (sequence.computed + i) as u32));
+            spans.push(start..tokens.len());
+            sequence.computed += new.len();
+            while sequence.table.len() * BLOCK_TOKENS < sequence.computed {
+                sequence.table.push(self.free.pop().expect("the driver has blocks for every fixture"));
+            }
+        }
+        let rows: Vec<BatchRow<'_>> = work
+            .iter()
+            .zip(spans)
+            .map(|(work, span)| BatchRow { span, context_tokens: work.sequence.computed, table: &work.sequence.table })
+            .collect();
+        let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
+        let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &wanted };
+        let mut logits = Vec::new();
+        self.forward.forward(&batch, &mut logits).unwrap();
+        logits
+    }
+
+    /// The logits of a whole prompt, computed `chunk` tokens at a time.
+    pub(crate) fn prompt(&mut self, ids: &[u32], chunk: usize) -> (Sequence, Vec<f32>) {
+        let mut sequence = self.start();
+        let mut logits = Vec::new();
+        for tokens in ids.chunks(chunk) {
+            logits.extend(self.step(&mut [Work { sequence: &mut sequence, tokens }]));
+        }
+        (sequence, logits)
+    }
+
+    /// Decodes greedily: the tokens, and the logits that each was taken from.
+    pub(crate) fn greedy(&mut self, ids: &[u32], steps: usize) -> (Vec<u32>, Vec<f32>) {
+        let vocab = self.vocab();
+        let (mut sequence, logits) = self.prompt(ids, usize::MAX);
+        let mut row = logits[logits.len() - vocab..].to_vec();
+        let (mut tokens, mut all) = (Vec::new(), Vec::new());
+        for _ in 0..steps {
+            let token = argmax(&row) as u32;
+            tokens.push(token);
+            all.extend_from_slice(&row);
+            row = self.step(&mut [Work { sequence: &mut sequence, tokens: &[token] }]);
+        }
+        (tokens, all)
+    }
+}

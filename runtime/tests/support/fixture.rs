@@ -1,0 +1,86 @@
+use lmx_runtime::checkpoint::{Checkpoint, Source};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One folder of `tests/fixtures`: a tiny checkpoint and the outputs of another implementation.
+pub(crate) struct Fixture {
+    pub(crate) name: String,
+    pub(crate) model: PathBuf,
+    pub(crate) prompts: BTreeMap<String, Prompt>,
+    pub(crate) quantized: bool,
+}
+
+/// A prompt and its reference.
+pub(crate) struct Prompt {
+    pub(crate) ids: Vec<u32>,
+    /// `[tokens, vocab]`.
+    pub(crate) logits: Vec<f32>,
+    /// The greedy continuation.
+    pub(crate) greedy: Vec<u32>,
+    /// `[steps, vocab]`; row `n` is what token `n` was taken from.
+    pub(crate) greedy_logits: Vec<f32>,
+}
+
+/// The fixtures of the repository, or of the folder that `LMX_FIXTURES` names.
+pub(crate) fn all() -> Vec<Fixture> {
+    let folder = std::env::var_os("LMX_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"), PathBuf::from);
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("reference/reference.safetensors").is_file())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| Fixture::read(path)).collect()
+}
+
+/// A fixture of the repository by name.
+pub(crate) fn named(name: &str) -> Fixture {
+    Fixture::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name))
+}
+
+impl Fixture {
+    pub(crate) fn read(path: &Path) -> Self {
+        let json = |name: &str| -> Value {
+            serde_json::from_slice(&std::fs::read(path.join("reference").join(name)).unwrap()).unwrap()
+        };
+        let bytes = std::fs::read(path.join("reference/reference.safetensors")).unwrap();
+        let reference = SafeTensors::deserialize(&bytes).unwrap();
+        let floats = |name: String| -> Vec<f32> {
+            let tensor = reference.tensor(&name).unwrap();
+            assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
+            tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
+        let ids = |name: String| -> Vec<u32> {
+            let tensor = reference.tensor(&name).unwrap();
+            let width = tensor.dtype().bitsize() / 8;
+            tensor.data().chunks(width).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let prompts = json("inputs.json")["prompts"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, tokens)| {
+                let prompt = Prompt {
+                    ids: serde_json::from_value(tokens.clone()).unwrap(),
+                    logits: floats(format!("logits.{name}")),
+                    greedy: ids(format!("greedy_ids.{name}")),
+                    greedy_logits: floats(format!("greedy_logits.{name}")),
+                };
+                (name.clone(), prompt)
+            })
+            .collect();
+        Self {
+            name: path.file_name().unwrap().to_string_lossy().into_owned(),
+            model: path.join("model"),
+            prompts,
+            quantized: json("meta.json").get("mlx_quant").is_some_and(|quant| !quant.is_null()),
+        }
+    }
+
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::open(&Source::Folder(self.model.clone())).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+}
