@@ -1,5 +1,6 @@
 //! The HTTP API, command line and telemetry of Opta-LMX.
 
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -2,3 +2,5 @@
 
 pub mod args;
 pub mod args_config;
+pub mod parity;
+pub mod terminal;
