@@ -2,5 +2,10 @@
 
 pub mod args;
 pub mod args_config;
+pub mod config;
+mod examine;
+pub mod inspect;
+pub mod list;
 pub mod parity;
 pub mod terminal;
+mod units;
