@@ -1,5 +1,18 @@
 //! From logits to tokens.
+//!
+//! Order: `logit_bias`, `min_tokens`, repetition, frequency and presence penalty (`processors`); temperature, `top_k`,
+//! `top_p`, `min_p`, `typical_p` (`survivors`); one random number (`rng`) picks among what is left. Log probabilities
+//! are the model's own, before all of this.
 
+mod logprobs;
 mod params;
+mod processors;
+mod rng;
+mod sampler;
+mod survivors;
+mod weight;
 
+pub use logprobs::token_logprobs;
 pub use params::{SampledToken, SamplingParams, TokenLogprobs};
+pub use rng::uniform;
+pub use sampler::{NotFinite, Sampler};
