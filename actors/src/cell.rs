@@ -213,6 +213,7 @@ pub struct Cell {
     admission: Arc<Admission>,
     tokenizer: Arc<Tokenizer>,
     limits: Limits,
+    ready: Arc<AtomicBool>,
     closed: AtomicBool,
 }
 
@@ -230,6 +231,7 @@ impl Cell {
         let kv_cache = Mailbox::bounded(Gauge::new("kv_cache", spec.mailboxes.kv_cache));
         let engine = Mailbox::bounded(Gauge::new("engine", spec.mailboxes.engine));
         let epochs = EpochSource::default();
+        let ready = Arc::new(AtomicBool::new(false));
         let model: Arc<str> = spec.model.as_str().into();
 
         let factory = {
@@ -251,6 +253,7 @@ impl Cell {
             engine: engine.clone(),
             egress: system.egress.clone(),
             epochs: epochs.clone(),
+            ready: ready.clone(),
         };
         let factory = {
             let (config, limits, epochs, kv_cache) =
@@ -289,6 +292,7 @@ impl Cell {
             admission: Admission::new(spec.scheduler.max_queue),
             tokenizer: spec.tokenizer,
             limits: spec.limits,
+            ready,
             closed: AtomicBool::new(false),
         })
     }
@@ -367,9 +371,14 @@ impl Cell {
         Ok(stream)
     }
 
-    /// Cancels a request by its id.
+    /// Cancels a request on behalf of somebody else than its reader, who is told.
     pub fn cancel(&self, request: RequestId) {
-        self.scheduler.tell(Cancel(CancelTarget::Request(request)));
+        self.scheduler.tell(Cancel { target: CancelTarget::Request(request), tell_reader: true });
+    }
+
+    /// Whether steps can be computed: false while the engine is being rebuilt, and while draining.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.closed.load(Ordering::Acquire)
     }
 
     /// Forgets all computed prompts that no sequence uses.

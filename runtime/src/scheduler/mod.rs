@@ -201,16 +201,17 @@ impl Scheduler {
         Vec::new()
     }
 
-    /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns how
-    /// many there were. Nothing is delivered for them: who cancels knows.
-    pub fn cancel(&mut self, target: CancelTarget) -> usize {
+    /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns one
+    /// delivery for each, for readers that did not cancel themselves.
+    pub fn cancel(&mut self, target: CancelTarget) -> Vec<Delivery> {
         let ids = match target {
             CancelTarget::Request(request) => {
                 self.requests.get(&request).map(|state| state.choices.clone()).unwrap_or_default()
             }
             CancelTarget::Sequence(seq) => vec![seq],
         };
-        ids.into_iter().filter_map(|seq| self.remove(seq)).count()
+        let removed = ids.into_iter().rev().filter_map(|seq| self.remove(seq));
+        removed.map(|sequence| ended(&sequence, Finish::Cancelled)).collect()
     }
 
     /// Holds a sequence back (its blocks stay) or lets it go on.
@@ -343,13 +344,12 @@ impl Scheduler {
             ids.extend(state.choices.iter().filter(sibling));
         }
         // Siblings first: removing the first choice would send them to the queue.
-        ids.into_iter().rev().filter_map(|id| self.remove(id)).map(|ended| failed(&ended, error.clone())).collect()
+        ids.into_iter().rev().filter_map(|id| self.remove(id)).map(|gone| ended(&gone, Finish::Failed(error.clone()))).collect()
     }
 }
 
-fn failed(sequence: &Sequence, error: SequenceError) -> Delivery {
-    let finish = Some(Finish::Failed(error));
-    (sequence.worker, SeqDelta { finish, ..SeqDelta::empty(sequence.id, sequence.request) })
+fn ended(sequence: &Sequence, finish: Finish) -> Delivery {
+    (sequence.worker, SeqDelta { finish: Some(finish), ..SeqDelta::empty(sequence.id, sequence.request) })
 }
 
 #[cfg(test)]

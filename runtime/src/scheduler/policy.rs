@@ -3,11 +3,11 @@
 //! Source: Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", 2024.
 
 use super::settle::Fed;
-use super::{Delivery, Phase, Planned, Scheduler};
+use super::{Delivery, Phase, Planned, Scheduler, ended};
 use crate::ids::{BlockId, SeqId, SlotId};
 use crate::kv::{Grant, Granted, Reserve, ReserveRow, SeqLease};
 use crate::plan::{ExpertOrders, NewSlot, Row, RowWork, StepPlan};
-use crate::sequence::{Finish, SeqDelta, Sequence, State};
+use crate::sequence::{Finish, Sequence, State};
 use std::collections::HashMap;
 
 /// Prompts that are computed at once at most: more would fragment the ragged batch.
@@ -68,7 +68,7 @@ impl Scheduler {
             unreachable!("the phase was matched above");
         };
         let changes = self.changes;
-        let mut ended = Vec::new();
+        let mut without_room = Vec::new();
         let mut grants = HashMap::with_capacity(granted.rows.len());
         let mut short = Vec::new();
         for grant in granted.rows {
@@ -84,7 +84,7 @@ impl Scheduler {
         for seq in short {
             let queued = self.sequences.get(&seq).is_some_and(|sequence| matches!(sequence.state, State::Waiting));
             if !queued || std::mem::take(&mut head_is_short) {
-                ended.extend(self.make_room(seq));
+                without_room.extend(self.make_room(seq));
             }
         }
         let plan = self.assemble(&intents, &mut grants);
@@ -97,7 +97,7 @@ impl Scheduler {
             None if self.changes != changes => self.plan(),
             None => Planned::Nothing,
         };
-        (next, ended)
+        (next, without_room)
     }
 
     fn choose(&self) -> Vec<Intent> {
@@ -343,9 +343,7 @@ impl Scheduler {
                     }
                     // Alone with all of KV memory and still short: the context ends here.
                     _ => {
-                        let ended = self.remove(seq)?;
-                        let finish = Some(Finish::Length);
-                        Some((ended.worker, SeqDelta { finish, ..SeqDelta::empty(seq, ended.request) }))
+                        self.remove(seq).map(|gone| ended(&gone, Finish::Length))
                     }
                 }
             }

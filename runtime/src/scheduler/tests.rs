@@ -192,7 +192,7 @@ fn a_cancelled_sequence_gives_its_blocks_back() {
     engine.step().unwrap();
     assert!(engine.usage().blocks.held > 0);
 
-    assert_eq!(engine.cancel(CancelTarget::Request(RequestId(1))), 2);
+    assert_eq!(engine.cancel(CancelTarget::Request(RequestId(1))).len(), 2);
 
     assert_eq!(engine.usage().blocks.held, 0);
     assert!(engine.scheduler_mut().is_empty());
