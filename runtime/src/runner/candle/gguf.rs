@@ -34,8 +34,8 @@ impl Form {
         if !inputs.is_multiple_of(BLOCK) {
             return None;
         }
-        // candle's CPU products with Q4_1 and Q5_1 are scalar, 16 times slower for a prompt than those with Q8_0: there
-        // speed is bought with memory. Everywhere they take blocks in pairs.
+        // candle's CPU products with Q4_1 and Q5_1 are scalar, an order of magnitude slower for a prompt than those with
+        // Q8_0: there speed is bought with memory. On every device they take blocks in pairs.
         Some(match bits {
             _ if device.is_cpu() || !inputs.is_multiple_of(2 * BLOCK) => Self::Q8_0,
             ..=4 => Self::Q4_1,
