@@ -1,2 +1,14 @@
-//! bin
-fn main() {}
+//! `lmx`: serves open-weight language models on one's own machine.
+
+use clap::Parser;
+use lmx_api::cli::args::{Cli, Command, Outcome};
+use lmx_api::cli::{chat, parity, serve};
+
+fn main() -> Outcome {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Parity(args) => parity::run(&args),
+        _ => Outcome::Usage,
+    }
+}

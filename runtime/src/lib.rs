@@ -8,6 +8,7 @@ pub mod ids;
 pub mod kv;
 pub mod local;
 pub mod model;
+pub mod parity;
 pub mod plan;
 pub mod runner;
 pub mod sampling;

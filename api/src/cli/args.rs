@@ -177,6 +177,9 @@ pub struct ParityArgs {
     /// Who runs the forward pass.
     #[arg(long, value_name = "NAME", default_value = "candle", value_parser = parse_executor)]
     pub executor: Executor,
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
 }
 
 /// How a command ended, for scripts.

@@ -1,6 +1,8 @@
-//! The command line.
+//! The command line: one file per command.
 
 pub mod args;
 pub mod args_config;
 pub mod chat;
+pub mod parity;
 pub mod serve;
+pub mod terminal;

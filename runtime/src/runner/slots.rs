@@ -7,7 +7,7 @@ use crate::sampling::{SampledToken, Sampler, TokenLogprobs, token_logprobs};
 use std::ops::Range;
 use std::time::Instant;
 
-/// Receives raw logits: the sequence, the position of the token that they follow, and `[vocab]` values.
+/// Receives raw logits: the sequence, the position of the token that they predict, and `[vocab]` values.
 pub type LogitsTap = Box<dyn FnMut(SeqId, usize, &[f32]) + Send>;
 
 /// Runs plans: keeps what the engine must remember of each sequence, and turns rows into a packed batch.

@@ -1,0 +1,67 @@
+//! `lmx parity`: numbers for checks against other implementations.
+
+use super::args::{Outcome, ParityArgs};
+use super::terminal::{configuration, fail, fail_load};
+use crate::catalog::resolve;
+use lmx_runtime::checkpoint::{Checkpoint, LoadError};
+use lmx_runtime::config::Executor;
+use lmx_runtime::parity::{self, ParityError, ParityInputs, ParityOptions, PromptNumbers, Sizes};
+use lmx_runtime::runner::Forward;
+use lmx_runtime::runner::candle::{CandleForward, CandleModel, pick};
+use std::sync::Arc;
+
+/// Runs the command.
+pub fn run(args: &ParityArgs) -> Outcome {
+    let loaded = match configuration(&args.config, args.config.set.clone()) {
+        Ok(loaded) => loaded,
+        Err(outcome) => return outcome,
+    };
+    let inputs = match std::fs::read(&args.inputs) {
+        Ok(json) => ParityInputs::from_json(&json),
+        Err(error) => return fail(Outcome::Usage, format_args!("cannot read {}: {error}", args.inputs.display())),
+    };
+    let inputs = match inputs {
+        Ok(inputs) => inputs,
+        Err(error) => return fail(Outcome::Usage, format_args!("{}: {error}", args.inputs.display())),
+    };
+    let checkpoint = resolve(&args.model, &loaded.config.models).and_then(|source| Checkpoint::open(&source));
+    let model = match checkpoint.and_then(|checkpoint| load(args, &checkpoint)) {
+        Ok(model) => model,
+        Err(error) => return fail_load(&error),
+    };
+    let numbers = match compute(args, &inputs, model) {
+        Ok(numbers) => numbers,
+        Err(ParityError::Load(error)) => return fail_load(&error),
+        Err(error) => return fail(Outcome::Failed, error),
+    };
+    match parity::write(&args.out, &numbers) {
+        Ok(()) => Outcome::Done,
+        Err(error) => fail(Outcome::Failed, format_args!("cannot write {}: {error}", args.out.display())),
+    }
+}
+
+fn load(args: &ParityArgs, checkpoint: &Checkpoint) -> Result<Arc<CandleModel>, LoadError> {
+    match args.executor {
+        Executor::Auto | Executor::Candle => CandleModel::load(checkpoint, &pick(), args.compute, &mut |_| {}),
+    }
+}
+
+fn compute(
+    args: &ParityArgs,
+    inputs: &ParityInputs,
+    model: Arc<CandleModel>,
+) -> Result<Vec<PromptNumbers>, ParityError> {
+    let options = ParityOptions { chunk: args.chunk, batch: args.batch, reuse_prefix: args.reuse_prefix };
+    let context_tokens = model.facts().context_tokens;
+    let forward = |sizes: Sizes| -> Result<Box<dyn Forward>, LoadError> {
+        Ok(Box::new(CandleForward::new(model, sizes.num_blocks, sizes.block_tokens)?))
+    };
+    parity::run(inputs, options, context_tokens, forward, &mut |prompt| eprintln!("{}", line(prompt)))
+}
+
+fn line(prompt: &PromptNumbers) -> String {
+    let (computed, cached) = (prompt.prompt_tokens(), prompt.cached_tokens);
+    let cached = if cached > 0 { format!(" ({cached} cached)") } else { String::new() };
+    let (generated, ms) = (prompt.greedy_ids.len(), prompt.elapsed.as_secs_f64() * 1e3);
+    format!("{}: {computed} prompt tokens{cached}, {generated} generated, {ms:.1} ms", prompt.name)
+}

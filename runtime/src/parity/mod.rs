@@ -1,0 +1,22 @@
+//! Numbers for checks against other implementations, computed as requests are: scheduler, block accounts and runner,
+//! with a tap on the logits.
+//!
+//! Inputs and outputs are those of the generator of the parity fixtures: token ids in, logits of every position and a
+//! greedy continuation out.
+
+mod drive;
+mod error;
+mod inputs;
+mod output;
+mod record;
+mod sizes;
+
+pub use drive::run;
+pub use error::ParityError;
+pub use inputs::ParityInputs;
+pub use output::write;
+pub use record::PromptNumbers;
+pub use sizes::{ParityOptions, Sizes};
+
+#[cfg(test)]
+mod tests;
