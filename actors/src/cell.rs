@@ -7,13 +7,14 @@ use crate::mailbox::{Gauge, Mailbox, MailboxReading, TellError};
 use crate::scheduler::{Cancel, Drain, KvLost, SchedulerActor, SchedulerPeers, Submit};
 use crate::stream::{Meter, TokenStream};
 use crate::supervise::{ChildId, Disown, FatalHook, Supervisor, spawn};
+use crate::{kv_cache, scheduler};
 use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use lmx_runtime::config::SchedulerConfig;
 use lmx_runtime::ids::{KvEpoch, RequestId, SeqId, WorkerId};
-use lmx_runtime::kv::KvAccounts;
+use lmx_runtime::kv::{KvAccounts, KvUsage};
 use lmx_runtime::sampling::SamplingParams;
-use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler};
+use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler, SequenceCounts};
 use lmx_runtime::sequence::{NewRequest, Priority};
 use lmx_runtime::text::Tokenizer;
 use std::num::NonZeroUsize;
@@ -389,6 +390,20 @@ impl Cell {
     /// Mailboxes of the cell's actors.
     pub fn readings(&self) -> Vec<MailboxReading> {
         [self.scheduler.gauge(), self.kv_cache.gauge(), self.engine.gauge()].map(|gauge| gauge.read()).to_vec()
+    }
+
+    /// Use of KV memory; `None` while the accounts are being rebuilt.
+    pub async fn kv_usage(&self) -> Option<KvUsage> {
+        let (reply, answer) = oneshot::channel();
+        self.kv_cache.tell(kv_cache::Snapshot { reply });
+        answer.await.ok()
+    }
+
+    /// Sequences by state; `None` while the scheduler is being rebuilt.
+    pub async fn sequence_counts(&self) -> Option<SequenceCounts> {
+        let (reply, answer) = oneshot::channel();
+        self.scheduler.tell(scheduler::Snapshot { reply });
+        answer.await.ok()
     }
 
     /// Requests that wait for a place.
