@@ -6,6 +6,6 @@ mod events;
 mod stream;
 
 pub use chat::{ChatFormat, collect_chat};
-pub use completion::{CompletionFormat, collect_completion};
+pub use completion::{CompletionFormat, Echo, collect_completion};
 pub use events::{Answer, AnswerEvent};
 pub use stream::{StreamFormat, sse};

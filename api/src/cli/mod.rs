@@ -2,3 +2,5 @@
 
 pub mod args;
 pub mod args_config;
+pub mod chat;
+pub mod serve;

@@ -6,12 +6,13 @@ use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::model::Blueprint;
-use lmx_runtime::runner::candle::{CandleForward, CandleModel, LoadProgress, devices, estimate_memory};
+use lmx_runtime::runner::candle::{CandleForward, CandleModel, LoadProgress, estimate_memory, pick};
 use lmx_runtime::runner::{Batch, BatchRow, Forward, ForwardError};
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, TemplateError, TemplateFiles, TextError, Tokenizer};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Share of the machine's memory that models may take.
 const MAX_MEMORY_SHARE: f64 = 0.9;
@@ -69,6 +70,19 @@ impl From<ConfigError> for LoadFailure {
     }
 }
 
+/// A model in memory, without its actors.
+pub struct Prepared {
+    id: String,
+    root: String,
+    preset: EffectivePreset,
+    model: Arc<CandleModel>,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    limits: Limits,
+    fingerprint: u128,
+    weights_bytes: u64,
+}
+
 /// Loads models: checkpoint, weights, text, actors.
 pub struct Loader {
     system: Arc<ActorSystem>,
@@ -84,16 +98,21 @@ impl Loader {
         Self { system, presets, config, text, machine_bytes }
     }
 
-    /// Loads a model. Blocks for as long as reading its weights takes.
+    /// How long loading a model may take.
+    pub fn time_limit(&self) -> Duration {
+        self.config.config.models.load_timeout()
+    }
+
+    /// Reads a model's files and brings its weights to the device. Blocks for as long as that takes.
     ///
     /// # Errors
     /// [`LoadFailure`]; nothing of the model is left then.
-    pub fn load(
+    pub fn prepare(
         &self,
         source: &Source,
         preset: Option<&str>,
         progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<LoadedModel, LoadFailure> {
+    ) -> Result<Prepared, LoadFailure> {
         let id = source.id();
         let preset = self.presets.resolve(&id, preset, &self.config)?;
         let checkpoint = Checkpoint::open(source)?;
@@ -102,46 +121,57 @@ impl Loader {
         let template = read_template(&checkpoint, preset.chat_template.as_deref())?;
 
         let config = &preset.config;
-        let device = devices::pick();
-        let weights = estimate_memory(&blueprint, &device, config.compute.mode).total();
+        let device = pick();
+        let weights_bytes = estimate_memory(&blueprint, &device, config.compute.mode).total();
         let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
-        if weights > may_take {
-            return Err(LoadError::InsufficientMemory { needed: weights, available: may_take }.into());
+        if weights_bytes > may_take {
+            return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
         }
         let model = CandleModel::load(&checkpoint, &device, config.compute.mode, progress)?;
-        let limits = self.limits(&preset, &model, may_take - weights)?;
+        let limits = self.limits(&preset, &model, may_take - weights_bytes)?;
         config.scheduler.validate(limits.block_tokens)?;
-        tracing::info!(
-            model = id,
-            family = model.facts().family,
-            weights_bytes = weights,
-            kv_blocks = limits.num_blocks,
-            context_tokens = limits.sequence_tokens(),
-            mode = %config.compute.mode,
-            preset = preset.name.as_deref().unwrap_or("none"),
-            "model loaded"
-        );
         if config.models.warmup {
             warm_up(&model, limits)?;
         }
+        let root = checkpoint.path().map_or_else(|| id.clone(), |path| path.display().to_string());
+        let fingerprint = u128::from(checkpoint.fingerprint());
+        Ok(Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes })
+    }
+
+    /// Starts the actors of a prepared model. Must be called on the thread of the actor system.
+    ///
+    /// # Errors
+    /// [`LoadFailure::Actor`].
+    pub fn start(&self, prepared: Prepared) -> Result<LoadedModel, LoadFailure> {
+        let Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes } = prepared;
+        tracing::info!(
+            model = id,
+            family = model.facts().family,
+            weights_bytes,
+            kv_blocks = limits.num_blocks,
+            context_tokens = limits.sequence_tokens(),
+            mode = %preset.config.compute.mode,
+            preset = preset.name.as_deref().unwrap_or("none"),
+            "model loaded"
+        );
         let (eos_ids, vocab_size) = (model.facts().eos_ids.clone(), model.facts().vocab);
-        let mailbox = &config.actors.mailbox;
+        let mailbox = &preset.config.actors.mailbox;
+        let mailboxes = MailboxCapacities {
+            scheduler: mailbox.scheduler,
+            engine: mailbox.engine,
+            kv_cache: mailbox.kv_cache,
+        };
         let spec = CellSpec {
             model: id.clone(),
             forward: factory(model, limits),
             tokenizer,
-            scheduler: config.scheduler.clone(),
+            scheduler: preset.config.scheduler.clone(),
             limits,
-            fingerprint: u128::from(checkpoint.fingerprint()),
-            prefix_cache: config.kv.prefix_cache,
-            mailboxes: MailboxCapacities {
-                scheduler: mailbox.scheduler,
-                engine: mailbox.engine,
-                kv_cache: mailbox.kv_cache,
-            },
+            fingerprint,
+            prefix_cache: preset.config.kv.prefix_cache,
+            mailboxes,
         };
         let cell = Cell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
-        let root = checkpoint.path().map_or_else(|| id.clone(), |path| path.display().to_string());
         let text = self.text.clone();
         Ok(LoadedModel::new(ModelParts { id, root, cell, template, eos_ids, vocab_size, preset, text }))
     }

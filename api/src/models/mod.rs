@@ -5,7 +5,8 @@ mod loaded;
 mod registry;
 mod text_pool;
 
-pub use load::{LoadFailure, Loader};
+pub use load::{LoadFailure, Loader, Prepared};
+pub(crate) use loaded::unix_seconds;
 pub use loaded::{LoadedModel, ModelParts};
 pub use registry::Registry;
 pub use text_pool::TextPool;

@@ -220,7 +220,7 @@ impl SlotRunner {
             let prompt_logprobs = match slot.prompt_logprobs(place, rows, vocab) {
                 Ok(logprobs) => logprobs,
                 Err(fault) => {
-                    outputs.push(RowOutput { slot: row.slot, seq: row.seq, result: Err(fault) });
+                    outputs.push(RowOutput { slot: row.slot, seq: row.seq, result: Err(fault.clone()) });
                     if let RowWork::LastChunk { forks, .. } = &row.work {
                         let failed = |fork: &NewSlot| RowOutput { slot: fork.slot, seq: fork.seq, result: Err(fault.clone()) };
                         outputs.extend(forks.iter().map(failed));

@@ -1,30 +1,18 @@
 //! Which tokens may still be drawn: temperature, `top_k`, `top_p`, `min_p`, `typical_p`, in this order.
 //!
-<<<<<<< HEAD
-//! The first three cuts keep the most probable tokens, so they share one order: falling logits, ties by id. Only as
-//! much of it is sorted as a cut needs.
-
-use super::params::SamplingParams;
-use super::weight::Scale;
-=======
 //! Nothing here sorts a vocabulary: `top_k` selects, and a cut by mass finds the one token at which it ends. Ties go
 //! to the smaller id everywhere.
 
 use super::params::SamplingParams;
 use super::weight::{BLOCK, Scale};
->>>>>>> wip-text
 use std::cmp::Ordering;
 
 /// The cuts, with the memory they need from token to token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Survivors {
-<<<<<<< HEAD
-    kept: Vec<Candidate>,
-=======
     /// In the order of their ids.
     kept: Vec<Candidate>,
     scratch: Vec<Candidate>,
->>>>>>> wip-text
 }
 
 /// A token that may be drawn, with its logit.
@@ -34,12 +22,6 @@ struct Candidate {
     logit: f32,
 }
 
-<<<<<<< HEAD
-/// How many tokens `top_p` looks at first; 16 times as many each time these do not suffice.
-const FIRST_LOOK: usize = 64;
-
-=======
->>>>>>> wip-text
 impl Survivors {
     /// Draws a token: `uniform` in `[0, 1)` picks by the summed weights of the survivors, in the order of their ids.
     ///
@@ -47,62 +29,21 @@ impl Survivors {
     pub(super) fn draw(&mut self, logits: &[f32], max: f32, params: &SamplingParams, uniform: f64) -> u32 {
         let scale = Scale::new(max, params.temperature);
         if params.top_k == 0 && params.top_p >= 1.0 && params.min_p <= 0.0 && params.typical_p >= 1.0 {
-<<<<<<< HEAD
-            return pick(candidates(logits), scale, uniform * scale.total(logits));
-        }
-        self.cut(logits, scale, params);
-        self.kept.sort_unstable_by_key(|candidate| candidate.id);
-        let total = self.total(scale);
-=======
             return pick_from_all(logits, scale, uniform * scale.total(logits));
         }
         self.cut(logits, scale, params);
         let total: f64 = self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum();
->>>>>>> wip-text
         pick(self.kept.iter().copied(), scale, uniform * total)
     }
 
     fn cut(&mut self, logits: &[f32], scale: Scale, params: &SamplingParams) {
         let least = params.min_p.ln();
         let probable = |candidate: &Candidate| scale.log_weight(candidate.logit) >= least;
-<<<<<<< HEAD
-=======
         self.kept.clear();
->>>>>>> wip-text
         let top_p = f64::from(params.top_p);
         if params.top_k > 0 {
             self.most_probable(logits, params.top_k as usize);
             if params.top_p < 1.0 {
-<<<<<<< HEAD
-                let mass = top_p * self.total(scale);
-                self.truncate_to_mass(scale, mass);
-            }
-            self.kept.retain(probable);
-        } else if params.top_p < 1.0 {
-            let mass = top_p * scale.total(logits);
-            let mut look = FIRST_LOOK;
-            loop {
-                self.most_probable(logits, look);
-                // Fewer than asked for: these are all there are.
-                if self.truncate_to_mass(scale, mass) || self.kept.len() < look {
-                    break;
-                }
-                look = look.saturating_mul(16);
-            }
-            self.kept.retain(probable);
-        } else {
-            self.kept.clear();
-            self.kept.extend(candidates(logits).filter(probable));
-        }
-        if params.typical_p < 1.0 {
-            self.keep_typical(scale, f64::from(params.typical_p));
-        }
-    }
-
-    /// Keeps the `count` most probable tokens, in order. One pass; only what may belong to them is looked at twice.
-    fn most_probable(&mut self, logits: &[f32], count: usize) {
-        self.kept.clear();
-=======
                 let total: f64 = self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum();
                 self.shorten(scale, top_p * total);
             }
@@ -128,7 +69,6 @@ impl Survivors {
     /// Keeps the `count` most probable tokens, the most probable first. One pass; only what may belong to them is
     /// looked at twice.
     fn most_probable(&mut self, logits: &[f32], count: usize) {
->>>>>>> wip-text
         let mut floor = f32::NEG_INFINITY;
         for candidate in candidates(logits) {
             // An equal logit comes too late: its id is larger.
@@ -147,38 +87,6 @@ impl Survivors {
     }
 
     /// Keeps the shortest beginning whose weights reach `mass`; whether they do.
-<<<<<<< HEAD
-    fn truncate_to_mass(&mut self, scale: Scale, mass: f64) -> bool {
-        let mut sum = 0.0;
-        for (index, candidate) in self.kept.iter().enumerate() {
-            sum += scale.weight(candidate.logit);
-            if sum >= mass {
-                self.kept.truncate(index + 1);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Keeps the tokens whose surprise is closest to the entropy, until their share reaches `share`.
-    fn keep_typical(&mut self, scale: Scale, share: f64) {
-        let total = self.total(scale);
-        let surprise = |candidate: &Candidate| total.ln() - f64::from(scale.log_weight(candidate.logit));
-        let weigh = |candidate: &Candidate| scale.weight(candidate.logit);
-        let entropy = self.kept.iter().map(|c| weigh(c) * surprise(c)).sum::<f64>() / total;
-        let distance = |candidate: &Candidate| (surprise(candidate) - entropy).abs();
-        self.kept.sort_unstable_by(|a, b| distance(a).total_cmp(&distance(b)).then(a.id.cmp(&b.id)));
-        self.truncate_to_mass(scale, share * total);
-    }
-
-    fn total(&self, scale: Scale) -> f64 {
-        self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum()
-    }
-}
-
-/// All tokens that are not masked, in the order of their ids.
-fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> {
-=======
     fn shorten(&mut self, scale: Scale, mass: f64) -> bool {
         let mut sum = 0.0;
         let end = self.kept.iter().position(|candidate| {
@@ -263,7 +171,6 @@ fn end_of_mass(
 
 /// All tokens that are not masked, in the order of their ids.
 fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> + Clone {
->>>>>>> wip-text
     let all = (0_u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
     all.filter(|candidate| candidate.logit > f32::NEG_INFINITY)
 }
@@ -273,8 +180,6 @@ fn falling(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
 }
 
-<<<<<<< HEAD
-=======
 /// As [`pick`] for a whole vocabulary: skips block by block.
 fn pick_from_all(logits: &[f32], scale: Scale, target: f64) -> u32 {
     let (mut sum, mut last) = (0.0, 0..0);
@@ -292,7 +197,6 @@ fn pick_from_all(logits: &[f32], scale: Scale, target: f64) -> u32 {
     pick(all.skip(last.start).take(last.len()), scale, target - sum)
 }
 
->>>>>>> wip-text
 /// The first token at which the summed weights exceed `target`.
 fn pick(candidates: impl Iterator<Item = Candidate>, scale: Scale, target: f64) -> u32 {
     let (mut sum, mut last) = (0.0, 0);
@@ -369,11 +273,7 @@ mod tests {
             2 => (-3_i32..3).prop_map(|x| x as f32),
             1 => Just(f32::NEG_INFINITY),
         ];
-<<<<<<< HEAD
-        prop::collection::vec(logit, 1..200)
-=======
         prop::collection::vec(logit, 1..700)
->>>>>>> wip-text
     }
 
     proptest! {
@@ -381,11 +281,7 @@ mod tests {
         fn the_cuts_agree_with_the_naive_ones(
             logits in logits(),
             temperature in 0.3_f32..2.0,
-<<<<<<< HEAD
-            top_k in prop_oneof![Just(0_u32), 1_u32..250],
-=======
             top_k in prop_oneof![Just(0_u32), 1_u32..800],
->>>>>>> wip-text
             top_p in prop_oneof![Just(1.0_f32), 0.01_f32..0.999],
             min_p in prop_oneof![Just(0.0_f32), 0.001_f32..0.99],
             typical_p in prop_oneof![Just(1.0_f32), 0.05_f32..0.99],
@@ -396,12 +292,7 @@ mod tests {
             if let Some(expected) = naive(&logits, &params) {
                 let mut survivors = Survivors::default();
                 survivors.cut(&logits, Scale::new(max, temperature), &params);
-<<<<<<< HEAD
-                let mut found: Vec<u32> = survivors.kept.iter().map(|candidate| candidate.id).collect();
-                found.sort_unstable();
-=======
                 let found: Vec<u32> = survivors.kept.iter().map(|candidate| candidate.id).collect();
->>>>>>> wip-text
                 prop_assert_eq!(found, expected);
             }
         }
@@ -424,11 +315,7 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-    fn a_flat_distribution_makes_top_p_look_further() {
-=======
     fn of_a_flat_distribution_top_p_keeps_the_first_half() {
->>>>>>> wip-text
         let params = SamplingParams { top_p: 0.5, ..SamplingParams::default() };
         let mut survivors = Survivors::default();
         survivors.cut(&vec![0.0; 5000], Scale::new(0.0, 1.0), &params);

@@ -7,12 +7,9 @@ pub(super) struct Scale {
     inverse_temperature: f32,
 }
 
-<<<<<<< HEAD
-=======
 /// Tokens that are weighed together: enough for the compiler to use vector instructions, few enough for the stack.
 pub(super) const BLOCK: usize = 128;
 
->>>>>>> wip-text
 impl Scale {
     /// `max`: the largest logit, finite. `temperature`: above 0.
     pub(super) fn new(max: f32, temperature: f32) -> Self {
@@ -31,18 +28,6 @@ impl Scale {
 
     /// The sum of all weights.
     pub(super) fn total(self, logits: &[f32]) -> f64 {
-<<<<<<< HEAD
-        // Eight sums side by side are what the compiler turns into vector instructions.
-        let mut sums = [0.0; 8];
-        let chunks = logits.chunks_exact(sums.len());
-        let rest: f64 = chunks.remainder().iter().map(|&logit| self.weight(logit)).sum();
-        for chunk in chunks {
-            for (sum, &logit) in sums.iter_mut().zip(chunk) {
-                *sum += self.weight(logit);
-            }
-        }
-        sums.iter().sum::<f64>() + rest
-=======
         logits.chunks(BLOCK).map(|block| self.block_total(block)).sum()
     }
 
@@ -58,7 +43,6 @@ impl Scale {
             sums.iter_mut().zip(eight).for_each(|(sum, &weight)| *sum += weight);
         }
         sums.iter().map(|&sum| f64::from(sum)).sum()
->>>>>>> wip-text
     }
 }
 
@@ -102,11 +86,7 @@ mod tests {
 
     #[test]
     fn the_total_is_the_sum_of_the_weights() {
-<<<<<<< HEAD
-        let logits: Vec<f32> = (0..21).map(|i| -(i as f32) / 3.0).collect();
-=======
         let logits: Vec<f32> = (0..300).map(|i| -(i as f32) / 30.0).collect();
->>>>>>> wip-text
         let scale = Scale::new(0.0, 0.7);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) / 0.7).exp()).sum();
         assert!((scale.total(&logits) / sum - 1.0).abs() < 1e-6);
