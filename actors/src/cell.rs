@@ -114,10 +114,9 @@ impl ActorSystem {
         let arbiter = Arbiter::current();
         let restart = Box::new(move || {
             // Streams of the lost egress see their channels close, and cancel.
-            crate::supervise::start_in(&arbiter, &again, &Arc::new(Egress::default), None);
+            crate::supervise::start_in(&arbiter, &again, &Arc::new(Egress::default), || {}, None);
         });
-        let hook = self.supervisor.clone();
-        mailbox.gauge().on_down(Arc::new(move |message| hook.do_send(crate::supervise::Down { id: child, message })));
+        crate::supervise::report_to(&self.supervisor, &mailbox, child);
         let gauge = mailbox.gauge().clone();
         self.supervisor.do_send(crate::supervise::Adopt { id: child, gauge, restart, deadline: CONTROL_DEADLINE });
         WorkerEgress { worker, mailbox }
@@ -434,3 +433,6 @@ impl Drop for Cell {
         self.engine_arbiter.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

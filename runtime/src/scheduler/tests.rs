@@ -456,3 +456,31 @@ fn nobody_ends_for_want_of_blocks_that_have_come_free() {
     assert!(ended.is_empty());
     assert!(matches!(asked(planned).rows[..], [ReserveRow::Admit { seq: SeqId(200), .. }]));
 }
+
+// The new accounts deny what was asked for in the old memory. That was taken for the answer to the same step, asked
+// again, and a sequence ended for want of blocks.
+#[test]
+fn an_answer_to_what_was_asked_before_the_accounts_were_lost_is_none() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 20), 5, 1), Instant::now());
+    let scheduler = engine.scheduler_mut();
+    let before = asked(scheduler.plan());
+    scheduler.kv_lost(KvEpoch(1));
+    asked(scheduler.plan());
+
+    let late = Granted { epoch: KvEpoch(1), ..denied(&before, SeqId(100)) };
+    let (planned, ended) = scheduler.granted(late);
+
+    assert!(matches!(planned, Planned::Nothing) && ended.is_empty());
+}
+
+#[test]
+fn late_news_of_lost_accounts_is_no_news() {
+    let mut engine = Setup::new(64).engine();
+    let scheduler = engine.scheduler_mut();
+    scheduler.engine_lost(KvEpoch(2));
+
+    scheduler.kv_lost(KvEpoch(1));
+
+    assert_eq!(scheduler.epoch(), KvEpoch(2));
+}
