@@ -1,6 +1,6 @@
 //! The scheduler actor: decides what every step computes.
 //!
-//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`]. Sends:
+//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`], [`Snapshot`]. Sends:
 //! `ReserveBlocks`, `Commit`, `Release` (by dropped leases) and `Invalidate` to the KV cache, `RunStep` to the engine, `Deltas` to the egress
 //! of each worker. Owns: sequences, queues, the step budget. Runs on: the control arbiter.
 
@@ -13,7 +13,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use lmx_runtime::ids::{KvEpoch, SeqId, StepId};
 use lmx_runtime::kv::{CommitRow, Granted};
 use lmx_runtime::plan::StepOutput;
-use lmx_runtime::scheduler::{CancelTarget, Delivery, Permit, Planned, Scheduler};
+use lmx_runtime::scheduler::{CancelTarget, Delivery, Permit, Planned, Scheduler, SequenceCounts};
 use lmx_runtime::sequence::NewRequest;
 use metrics::{Counter, Gauge, Histogram};
 use std::collections::BTreeMap;
@@ -91,6 +91,13 @@ pub struct Drain {
     pub done: oneshot::Sender<()>,
 }
 
+/// An operator counts the sequences; answered once.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Gets the answer.
+    pub reply: oneshot::Sender<SequenceCounts>,
+}
+
 impl Letter for Submit {
     const NAME: &'static str = "submit";
 }
@@ -125,6 +132,10 @@ impl Letter for Pause {
 
 impl Letter for Drain {
     const NAME: &'static str = "drain";
+}
+
+impl Letter for Snapshot {
+    const NAME: &'static str = "snapshot";
 }
 
 /// Where the scheduler sends.
@@ -377,5 +388,15 @@ impl Handler<Mail<Drain>> for SchedulerActor {
         let ended = self.core.drain();
         self.publish(ended);
         self.finish_turn();
+    }
+}
+
+impl Handler<Mail<Snapshot>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Snapshot>, _: &mut Context<Self>) {
+        let (Snapshot { reply }, _busy) = mail.open();
+        // Whoever asked may have given up waiting.
+        let _ = reply.send(self.core.counts());
     }
 }

@@ -83,8 +83,8 @@ pub type Delivery = (WorkerId, SeqDelta);
 enum Phase {
     /// No step is under way.
     Idle,
-    /// Blocks were asked for.
-    Reserving { step: StepId, intents: Vec<Intent> },
+    /// Blocks were asked for, when the count of changes stood at `changes`.
+    Reserving { step: StepId, intents: Vec<Intent>, changes: u64 },
     /// The engine computes: the sequences of the plan's rows (forks included) and what was fed.
     Computing { step: StepId, fed: Vec<(SeqId, Fed)>, prefill_tokens: usize },
     /// The engine is being rebuilt.
@@ -115,7 +115,7 @@ pub struct Scheduler {
     cost: StepCost,
     draining: bool,
     preemptions: u64,
-    /// Counts entries, departures and preemptions: whether planning again can have another result.
+    /// Counts entries, departures, preemptions and pauses: whether planning again can have another result.
     changes: u64,
     /// Arrivals of requests that have entered, until somebody asks.
     entered: Vec<Instant>,
@@ -218,6 +218,7 @@ impl Scheduler {
     pub fn set_paused(&mut self, seq: SeqId, paused: bool) {
         if let Some(sequence) = self.sequences.get_mut(&seq) {
             sequence.paused = paused;
+            self.changes += 1;
         }
     }
 
@@ -344,7 +345,11 @@ impl Scheduler {
             ids.extend(state.choices.iter().filter(sibling));
         }
         // Siblings first: removing the first choice would send them to the queue.
-        ids.into_iter().rev().filter_map(|id| self.remove(id)).map(|gone| ended(&gone, Finish::Failed(error.clone()))).collect()
+        ids.into_iter()
+            .rev()
+            .filter_map(|id| self.remove(id))
+            .map(|gone| ended(&gone, Finish::Failed(error.clone())))
+            .collect()
     }
 }
 

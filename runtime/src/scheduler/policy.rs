@@ -49,7 +49,7 @@ impl Scheduler {
         if rows.is_empty() {
             return self.assemble(&intents, &mut HashMap::new()).map_or(Planned::Nothing, Planned::Step);
         }
-        self.phase = Phase::Reserving { step, intents };
+        self.phase = Phase::Reserving { step, intents, changes: self.changes };
         // One block for each running sequence, so that an admission does not preempt it at the next block border.
         Planned::Reserve(Reserve { step, epoch: self.epoch, rows, headroom: self.running.len() })
     }
@@ -64,10 +64,9 @@ impl Scheduler {
             }
             return (Planned::Nothing, Vec::new());
         }
-        let Phase::Reserving { intents, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Reserving { intents, changes, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
             unreachable!("the phase was matched above");
         };
-        let changes = self.changes;
         let mut without_room = Vec::new();
         let mut grants = HashMap::with_capacity(granted.rows.len());
         let mut short = Vec::new();
@@ -78,6 +77,10 @@ impl Scheduler {
                     grants.insert(seq, grant);
                 }
             }
+        }
+        // What left while the answer was on its way has left blocks behind: nobody is short before asking again.
+        if self.changes != changes {
+            short.clear();
         }
         // Only the head of the queue can be short by itself; the others were denied so as not to overtake it.
         let mut head_is_short = self.running.is_empty() && grants.is_empty();
@@ -342,9 +345,7 @@ impl Scheduler {
                         None
                     }
                     // Alone with all of KV memory and still short: the context ends here.
-                    _ => {
-                        self.remove(seq).map(|gone| ended(&gone, Finish::Length))
-                    }
+                    _ => self.remove(seq).map(|gone| ended(&gone, Finish::Length)),
                 }
             }
         }
