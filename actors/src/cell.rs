@@ -7,13 +7,14 @@ use crate::mailbox::{Gauge, Mailbox, MailboxReading, TellError};
 use crate::scheduler::{Cancel, Drain, KvLost, SchedulerActor, SchedulerPeers, Submit};
 use crate::stream::{Meter, TokenStream};
 use crate::supervise::{ChildId, Disown, FatalHook, Supervisor, spawn};
+use crate::{kv_cache, scheduler};
 use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use lmx_runtime::config::SchedulerConfig;
 use lmx_runtime::ids::{KvEpoch, RequestId, SeqId, WorkerId};
-use lmx_runtime::kv::KvAccounts;
+use lmx_runtime::kv::{KvAccounts, KvUsage};
 use lmx_runtime::sampling::SamplingParams;
-use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler};
+use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler, SequenceCounts};
 use lmx_runtime::sequence::{NewRequest, Priority};
 use lmx_runtime::text::Tokenizer;
 use std::num::NonZeroUsize;
@@ -113,10 +114,9 @@ impl ActorSystem {
         let arbiter = Arbiter::current();
         let restart = Box::new(move || {
             // Streams of the lost egress see their channels close, and cancel.
-            crate::supervise::start_in(&arbiter, &again, &Arc::new(Egress::default), None);
+            crate::supervise::start_in(&arbiter, &again, &Arc::new(Egress::default), || {}, None);
         });
-        let hook = self.supervisor.clone();
-        mailbox.gauge().on_down(Arc::new(move |message| hook.do_send(crate::supervise::Down { id: child, message })));
+        crate::supervise::report_to(&self.supervisor, &mailbox, child);
         let gauge = mailbox.gauge().clone();
         self.supervisor.do_send(crate::supervise::Adopt { id: child, gauge, restart, deadline: CONTROL_DEADLINE });
         WorkerEgress { worker, mailbox }
@@ -213,6 +213,7 @@ pub struct Cell {
     admission: Arc<Admission>,
     tokenizer: Arc<Tokenizer>,
     limits: Limits,
+    ready: Arc<AtomicBool>,
     closed: AtomicBool,
 }
 
@@ -230,6 +231,7 @@ impl Cell {
         let kv_cache = Mailbox::bounded(Gauge::new("kv_cache", spec.mailboxes.kv_cache));
         let engine = Mailbox::bounded(Gauge::new("engine", spec.mailboxes.engine));
         let epochs = EpochSource::default();
+        let ready = Arc::new(AtomicBool::new(false));
         let model: Arc<str> = spec.model.as_str().into();
 
         let factory = {
@@ -251,6 +253,7 @@ impl Cell {
             engine: engine.clone(),
             egress: system.egress.clone(),
             epochs: epochs.clone(),
+            ready: ready.clone(),
         };
         let factory = {
             let (config, limits, epochs, kv_cache) =
@@ -289,6 +292,7 @@ impl Cell {
             admission: Admission::new(spec.scheduler.max_queue),
             tokenizer: spec.tokenizer,
             limits: spec.limits,
+            ready,
             closed: AtomicBool::new(false),
         })
     }
@@ -367,9 +371,14 @@ impl Cell {
         Ok(stream)
     }
 
-    /// Cancels a request by its id.
+    /// Cancels a request on behalf of somebody else than its reader, who is told.
     pub fn cancel(&self, request: RequestId) {
-        self.scheduler.tell(Cancel(CancelTarget::Request(request)));
+        self.scheduler.tell(Cancel { target: CancelTarget::Request(request), tell_reader: true });
+    }
+
+    /// Whether steps can be computed: false while the engine is being rebuilt, and while draining.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.closed.load(Ordering::Acquire)
     }
 
     /// Forgets all computed prompts that no sequence uses.
@@ -380,6 +389,20 @@ impl Cell {
     /// Mailboxes of the cell's actors.
     pub fn readings(&self) -> Vec<MailboxReading> {
         [self.scheduler.gauge(), self.kv_cache.gauge(), self.engine.gauge()].map(|gauge| gauge.read()).to_vec()
+    }
+
+    /// Use of KV memory; `None` while the accounts are being rebuilt.
+    pub async fn kv_usage(&self) -> Option<KvUsage> {
+        let (reply, answer) = oneshot::channel();
+        self.kv_cache.tell(kv_cache::Snapshot { reply });
+        answer.await.ok()
+    }
+
+    /// Sequences by state; `None` while the scheduler is being rebuilt.
+    pub async fn sequence_counts(&self) -> Option<SequenceCounts> {
+        let (reply, answer) = oneshot::channel();
+        self.scheduler.tell(scheduler::Snapshot { reply });
+        answer.await.ok()
     }
 
     /// Requests that wait for a place.
@@ -410,3 +433,6 @@ impl Drop for Cell {
         self.engine_arbiter.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

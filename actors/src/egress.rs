@@ -140,6 +140,7 @@ struct Choice {
     detokenizer: Detokenizer,
     stop: StopMatcher,
     stops: Vec<String>,
+    include_stop: bool,
     completion_tokens: usize,
     last: Instant,
     ended: bool,
@@ -232,7 +233,7 @@ impl Egress {
         for request in late {
             tracing::warn!(%request, "the client does not read, its request is cancelled");
             if let Some(stream) = self.remove(request) {
-                stream.scheduler.tell(Cancel(CancelTarget::Request(request)));
+                stream.scheduler.tell(Cancel::unread(CancelTarget::Request(request)));
                 stream.send(0, StreamEvent::Failed(StreamError::Cancelled));
             }
         }
@@ -250,8 +251,9 @@ impl Stream {
         let choice = &mut self.choices[at];
         let num_tokens = tokens.len();
         choice.completion_tokens += num_tokens;
-        // A stop token has no text; it is counted because it was computed.
-        let ids: Vec<u32> = tokens.iter().filter(|token| !token.stop).map(|token| token.id).collect();
+        // A stop token has no text unless asked for; it is counted because it was computed.
+        let shown = tokens.iter().filter(|token| !token.stop || choice.include_stop);
+        let ids: Vec<u32> = shown.map(|token| token.id).collect();
         let mut matched = choice.stop.push(&choice.detokenizer.push(&ids)?);
         let ends_well = matches!(finish, Some(Finish::Stop | Finish::Length));
         if matched.stopped.is_none() && ends_well {
@@ -276,7 +278,7 @@ impl Stream {
         let reason = match (stop, finish) {
             (Some(text), finish) => {
                 if finish.is_none() {
-                    self.scheduler.tell(Cancel(CancelTarget::Sequence(seq)));
+                    self.scheduler.tell(Cancel::unread(CancelTarget::Sequence(seq)));
                 }
                 StopReason::Text(text)
             }
@@ -338,6 +340,7 @@ impl Handler<Mail<Attach>> for Egress {
             ),
             stop: StopMatcher::new(attach.text.stop.clone(), attach.text.include_stop),
             stops: attach.text.stop.clone(),
+            include_stop: attach.text.include_stop,
             completion_tokens: 0,
             last: attach.arrived,
             ended: false,

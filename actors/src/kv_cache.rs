@@ -1,6 +1,6 @@
 //! The KV-cache actor: block accounting and the prefix index.
 //!
-//! Accepts: [`ReserveBlocks`], [`Commit`], [`Release`], [`Invalidate`], [`ClearCached`]. Sends: `Granted` to the scheduler. Owns:
+//! Accepts: [`ReserveBlocks`], [`Commit`], [`Release`], [`Invalidate`], [`ClearCached`], [`Snapshot`]. Sends: `BlocksGranted` to the scheduler. Owns:
 //! [`KvAccounts`]; no tensor. Runs on: the control arbiter, beside the scheduler, so that asking for blocks wakes no thread.
 
 use crate::mailbox::{Letter, Mail, Mailbox};
@@ -9,6 +9,7 @@ use actix::{Actor, Context, Handler};
 use lmx_runtime::ids::{KvEpoch, SeqId};
 use lmx_runtime::kv::{CommitRow, KvAccounts, KvUsage, LeaseSink, Reserve};
 use metrics::{Counter, Gauge};
+use tokio::sync::oneshot;
 
 /// The scheduler asks for the blocks of a step; answered by `BlocksGranted`.
 #[derive(Debug)]
@@ -40,6 +41,13 @@ pub struct Invalidate(pub KvEpoch);
 #[derive(Debug)]
 pub struct ClearCached;
 
+/// An operator reads the accounts; answered once.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Gets the answer.
+    pub reply: oneshot::Sender<KvUsage>,
+}
+
 impl Letter for ReserveBlocks {
     const NAME: &'static str = "reserve";
 }
@@ -58,6 +66,10 @@ impl Letter for Invalidate {
 
 impl Letter for ClearCached {
     const NAME: &'static str = "clear_cached";
+}
+
+impl Letter for Snapshot {
+    const NAME: &'static str = "snapshot";
 }
 
 /// Owns the block accounts of one model.
@@ -184,5 +196,15 @@ impl Handler<Mail<ClearCached>> for KvCache {
         let dropped = self.accounts.clear_cached();
         tracing::info!(dropped, "prefix index cleared");
         self.report();
+    }
+}
+
+impl Handler<Mail<Snapshot>> for KvCache {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Snapshot>, _: &mut Context<Self>) {
+        let (Snapshot { reply }, _busy) = mail.open();
+        // Whoever asked may have given up waiting.
+        let _ = reply.send(self.accounts.usage());
     }
 }

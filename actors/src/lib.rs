@@ -2,6 +2,9 @@
 //!
 //! Actors decide; the forward pass computes; nothing inside the forward pass waits on a mailbox.
 
+#[cfg(test)]
+extern crate self as lmx_actors;
+
 pub mod cell;
 pub mod egress;
 pub mod engine;
@@ -10,3 +13,9 @@ pub mod mailbox;
 pub mod scheduler;
 pub mod stream;
 pub mod supervise;
+
+// What the tests of a whole cell use too, and more of it.
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/cell/support.rs"]
+mod support;

@@ -59,6 +59,12 @@ impl<A: Actor> Mailbox<A> {
         self.address.store(Some(Arc::new(address)));
     }
 
+    /// Refuses letters, when it is called, until [`connect`](Self::connect).
+    pub(crate) fn closer(&self) -> impl Fn() + Send + Sync + use<A> {
+        let address = self.address.clone();
+        move || address.store(None)
+    }
+
     /// Its counters.
     pub fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge

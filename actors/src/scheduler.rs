@@ -1,6 +1,6 @@
 //! The scheduler actor: decides what every step computes.
 //!
-//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`]. Sends:
+//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`], [`Snapshot`]. Sends:
 //! `ReserveBlocks`, `Commit`, `Release` (by dropped leases) and `Invalidate` to the KV cache, `RunStep` to the engine, `Deltas` to the egress
 //! of each worker. Owns: sequences, queues, the step budget. Runs on: the control arbiter.
 
@@ -13,10 +13,12 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use lmx_runtime::ids::{KvEpoch, SeqId, StepId};
 use lmx_runtime::kv::{CommitRow, Granted};
 use lmx_runtime::plan::StepOutput;
-use lmx_runtime::scheduler::{CancelTarget, Delivery, Permit, Planned, Scheduler};
+use lmx_runtime::scheduler::{CancelTarget, Delivery, Permit, Planned, Scheduler, SequenceCounts};
 use lmx_runtime::sequence::NewRequest;
 use metrics::{Counter, Gauge, Histogram};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -32,9 +34,21 @@ pub struct Submit {
     pub permit: Permit,
 }
 
-/// A dropped stream, an operator or the egress cancels; no answer. Never refused.
+/// A dropped stream, an operator or the egress cancels. Never refused.
 #[derive(Debug)]
-pub struct Cancel(pub CancelTarget);
+pub struct Cancel {
+    /// What.
+    pub target: CancelTarget,
+    /// Whether the reader has to be told, because it was not the one who cancelled; answered by `Deltas` then.
+    pub tell_reader: bool,
+}
+
+impl Cancel {
+    /// The reader has left, or has all it wanted.
+    pub fn unread(target: CancelTarget) -> Self {
+        Self { target, tell_reader: false }
+    }
+}
 
 /// The KV cache answers a reservation.
 #[derive(Debug)]
@@ -77,6 +91,13 @@ pub struct Drain {
     pub done: oneshot::Sender<()>,
 }
 
+/// An operator counts the sequences; answered once.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Gets the answer.
+    pub reply: oneshot::Sender<SequenceCounts>,
+}
+
 impl Letter for Submit {
     const NAME: &'static str = "submit";
 }
@@ -113,6 +134,10 @@ impl Letter for Drain {
     const NAME: &'static str = "drain";
 }
 
+impl Letter for Snapshot {
+    const NAME: &'static str = "snapshot";
+}
+
 /// Where the scheduler sends.
 #[derive(Clone)]
 pub struct SchedulerPeers {
@@ -124,6 +149,8 @@ pub struct SchedulerPeers {
     pub egress: EgressDirectory,
     /// Names KV memories.
     pub epochs: EpochSource,
+    /// Whether steps can be computed, for readiness.
+    pub ready: Arc<AtomicBool>,
 }
 
 /// Owns the sequences of one model.
@@ -258,10 +285,14 @@ impl Handler<Mail<Cancel>> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, mail: Mail<Cancel>, _: &mut Context<Self>) {
-        let (Cancel(target), _busy) = mail.open();
-        if self.core.cancel(target) > 0 {
+        let (Cancel { target, tell_reader }, _busy) = mail.open();
+        let cancelled = self.core.cancel(target);
+        if !cancelled.is_empty() {
             tracing::debug!(?target, "cancelled");
             self.plan();
+            if tell_reader {
+                self.publish(cancelled);
+            }
             self.finish_turn();
         }
     }
@@ -301,6 +332,7 @@ impl Handler<Mail<StepFailed>> for SchedulerActor {
     fn handle(&mut self, mail: Mail<StepFailed>, _: &mut Context<Self>) {
         let (StepFailed { step, memory_lost }, _busy) = mail.open();
         let failed = if memory_lost {
+            self.peers.ready.store(false, Ordering::Release);
             let epoch = self.peers.epochs.next();
             let failed = self.core.engine_lost(epoch);
             self.peers.kv_cache.tell(Invalidate(epoch));
@@ -320,6 +352,7 @@ impl Handler<Mail<EngineUp>> for SchedulerActor {
     fn handle(&mut self, mail: Mail<EngineUp>, _: &mut Context<Self>) {
         let (EngineUp, _busy) = mail.open();
         self.core.engine_up();
+        self.peers.ready.store(true, Ordering::Release);
         self.plan();
     }
 }
@@ -355,5 +388,15 @@ impl Handler<Mail<Drain>> for SchedulerActor {
         let ended = self.core.drain();
         self.publish(ended);
         self.finish_turn();
+    }
+}
+
+impl Handler<Mail<Snapshot>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Snapshot>, _: &mut Context<Self>) {
+        let (Snapshot { reply }, _busy) = mail.open();
+        // Whoever asked may have given up waiting.
+        let _ = reply.send(self.core.counts());
     }
 }

@@ -138,7 +138,7 @@ impl TokenStream {
             let Some((tokens, event)) = event else {
                 // The sender is gone without an end: so is the egress.
                 self.open = 0;
-                self.scheduler.tell(Cancel(CancelTarget::Request(self.request)));
+                self.scheduler.tell(Cancel::unread(CancelTarget::Request(self.request)));
                 return Some(StreamEvent::Failed(StreamError::Egress));
             };
             self.read(tokens);
@@ -146,7 +146,7 @@ impl TokenStream {
                 StreamEvent::Finished { .. } => self.open -= 1,
                 StreamEvent::Failed(_) => {
                     self.open = 0;
-                    self.scheduler.tell(Cancel(CancelTarget::Request(self.request)));
+                    self.scheduler.tell(Cancel::unread(CancelTarget::Request(self.request)));
                 }
                 StreamEvent::Prefill { .. }
                 | StreamEvent::Started { .. }
@@ -168,7 +168,7 @@ impl TokenStream {
 impl Drop for TokenStream {
     fn drop(&mut self) {
         if self.open > 0 {
-            self.scheduler.tell(Cancel(CancelTarget::Request(self.request)));
+            self.scheduler.tell(Cancel::unread(CancelTarget::Request(self.request)));
             self.egress.tell(Detach(self.request));
         }
     }

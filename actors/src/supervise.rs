@@ -178,33 +178,48 @@ impl Handler<Disown> for Supervisor {
     }
 }
 
-/// Builds an actor inside its arbiter and leads its mailbox to it. Returns at once; a factory that panics counts as an
-/// actor that panics.
+/// Builds an actor inside its arbiter, after `before`, and leads its mailbox to it. Returns at once; a factory that panics
+/// counts as an actor that panics.
 pub(crate) fn start_in<A, F>(
     arbiter: &ArbiterHandle,
     mailbox: &Mailbox<A>,
     factory: &Arc<F>,
+    before: impl FnOnce() + Send + 'static,
     started: Option<mpsc::Sender<()>>,
 ) where
     A: Actor<Context = Context<A>>,
     F: Fn() -> A + Send + Sync + 'static,
 {
     let (mailbox, factory) = (mailbox.clone(), factory.clone());
-    arbiter.spawn_fn(move || match catch_unwind(AssertUnwindSafe(|| factory().start())) {
-        Ok(address) => {
-            mailbox.connect(address);
-            if let Some(started) = started {
-                // Whoever waited may have given up.
-                let _ = started.send(());
+    arbiter.spawn_fn(move || {
+        before();
+        match catch_unwind(AssertUnwindSafe(|| factory().start())) {
+            Ok(address) => {
+                mailbox.connect(address);
+                if let Some(started) = started {
+                    // Whoever waited may have given up.
+                    let _ = started.send(());
+                }
             }
+            Err(_) => mailbox.gauge().report_down("start"),
         }
-        Err(_) => mailbox.gauge().report_down("start"),
     });
+}
+
+/// Has panics of the actor reported, and its mailbox closed at once: a letter to an actor that is gone would be lost in
+/// silence.
+pub(crate) fn report_to<A: Actor>(supervisor: &Addr<Supervisor>, mailbox: &Mailbox<A>, id: ChildId) {
+    let (supervisor, close) = (supervisor.clone(), mailbox.closer());
+    mailbox.gauge().on_down(Arc::new(move |message| {
+        close();
+        supervisor.do_send(Down { id, message });
+    }));
 }
 
 /// Starts an actor, hands it to the supervisor and waits until its mailbox works.
 ///
-/// `before_restart` tells the others what is lost when the actor has to be started again.
+/// `before_restart` tells the others what is lost when the actor has to be started again. It runs in the actor's own
+/// arbiter, so that neighbours there hear of it when the new actor is in place: what they ask then is answered.
 ///
 /// # Errors
 /// The actor's name, if it did not start.
@@ -215,7 +230,7 @@ pub(crate) fn spawn<A, F>(
     child: ChildId,
     deadline: Duration,
     factory: F,
-    before_restart: impl Fn() + Send + 'static,
+    before_restart: impl Fn() + Send + Sync + 'static,
 ) -> Result<(), &'static str>
 where
     A: Actor<Context = Context<A>>,
@@ -223,14 +238,14 @@ where
 {
     let factory = Arc::new(factory);
     let (sender, started) = mpsc::channel();
-    let hook = supervisor.clone();
-    mailbox.gauge().on_down(Arc::new(move |message| hook.do_send(Down { id: child, message })));
-    start_in(arbiter, mailbox, &factory, Some(sender));
+    report_to(supervisor, mailbox, child);
+    start_in(arbiter, mailbox, &factory, || {}, Some(sender));
     started.recv_timeout(START_TIMEOUT).map_err(|_| child.actor)?;
     let (arbiter, again) = (arbiter.clone(), mailbox.clone());
+    let before_restart = Arc::new(before_restart);
     let restart = Box::new(move || {
-        before_restart();
-        start_in(&arbiter, &again, &factory, None);
+        let before_restart = before_restart.clone();
+        start_in(&arbiter, &again, &factory, move || before_restart(), None);
     });
     supervisor.do_send(Adopt { id: child, gauge: mailbox.gauge().clone(), restart, deadline });
     Ok(())

@@ -75,6 +75,12 @@ pub enum ApiError {
         /// The name that the client gave.
         model: String,
     },
+    /// No request with this id is under way.
+    #[error("no request `{id}` is under way")]
+    RequestNotFound {
+        /// The id that the client gave.
+        id: String,
+    },
     /// The model is known and cannot serve, and waiting alone does not help.
     #[error("the model `{model}` cannot serve: {reason}")]
     ModelNotReady {
@@ -192,6 +198,7 @@ impl ApiError {
             Self::UnknownUrl { .. } => (StatusCode::NOT_FOUND, REQUEST, "unknown_url"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, REQUEST, "method_not_allowed"),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, "model_not_found"),
+            Self::RequestNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, "request_not_found"),
             Self::ModelNotReady { .. } => (StatusCode::CONFLICT, REQUEST, "model_not_ready"),
             Self::ModelLoading { .. } => (StatusCode::SERVICE_UNAVAILABLE, SERVER, "model_loading"),
             Self::QueueTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, SERVER, "queue_timeout"),
@@ -232,6 +239,7 @@ impl ApiError {
             | Self::UnsupportedMediaType { .. }
             | Self::UnknownUrl { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::RequestNotFound { .. }
             | Self::QueueTimeout { .. }
             | Self::RequestTimeout { .. }
             | Self::QueueFull { .. }
@@ -260,6 +268,7 @@ impl ApiError {
             | Self::UnknownUrl { .. }
             | Self::MethodNotAllowed { .. }
             | Self::ModelNotFound { .. }
+            | Self::RequestNotFound { .. }
             | Self::ModelNotReady { .. }
             | Self::QueueTimeout { .. }
             | Self::RequestTimeout { .. }

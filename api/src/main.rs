@@ -1,17 +1,16 @@
-//! The `lmx` program.
+//! `lmx`: serves open-weight language models on one's own machine.
 
 use clap::Parser;
 use lmx_api::cli::args::{Cli, Command, Outcome};
-use lmx_api::cli::{config, inspect, list, parity, terminal};
+use lmx_api::cli::{chat, config, inspect, list, parity, serve};
 
 fn main() -> Outcome {
     match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::List(args) => list::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Config(command) => config::run(&command),
-        Command::Serve(_) | Command::Chat(_) => {
-            terminal::fail(Outcome::Usage, "this command is not part of this build")
-        }
     }
 }

@@ -46,7 +46,7 @@ impl LocalEngine {
     }
 
     /// Cancels sequences; see [`Scheduler::cancel`].
-    pub fn cancel(&mut self, target: CancelTarget) -> usize {
+    pub fn cancel(&mut self, target: CancelTarget) -> Vec<Delivery> {
         self.scheduler.cancel(target)
     }
 

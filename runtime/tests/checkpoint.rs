@@ -170,6 +170,19 @@ fn a_shape_that_the_configuration_does_not_expect_is_reported() {
 }
 
 #[test]
+fn a_size_beyond_any_model_is_refused_before_anything_is_made_of_it() {
+    for key in ["num_hidden_layers", "head_dim", "vocab_size", "num_attention_heads"] {
+        let folder = copy("llama-f32");
+        edit_json(folder.path().join("config.json"), |config| config[key] = json!(1_u64 << 60));
+
+        let (outcome, text) = fails(folder.path());
+
+        assert_eq!(outcome, "invalid_checkpoint");
+        assert!(text.contains(key), "{text}");
+    }
+}
+
+#[test]
 fn broken_json_is_reported_with_the_file() {
     let folder = copy("llama-f32");
     fs::write(folder.path().join("config.json"), b"{\"model_type\": ").unwrap();

@@ -2,9 +2,12 @@
 
 mod support;
 
+use candle_core::Device;
 use lmx_runtime::config::ComputeMode;
 use lmx_runtime::ids::BlockId;
+use lmx_runtime::model::{Blueprint, ModelFacts};
 use lmx_runtime::plan::BlockMove;
+use lmx_runtime::runner::candle::{CandleForward, CandleModel, estimate_memory};
 use lmx_runtime::runner::{Batch, BatchRow, Forward, ForwardError};
 use support::driver::{self, Driver};
 use support::fixture;
@@ -85,4 +88,41 @@ fn positions_and_spans_have_to_agree() {
     assert!(fails(&[0, 1], &[row(0..2, 1)], &[]));
     assert!(fails(&[0, 1], &[row(0..2, 2)], &[2]));
     assert!(!fails(&[0, 1], &[row(0..2, 2)], &[1]));
+}
+
+#[test]
+fn the_memory_estimate_is_what_the_weights_take() {
+    let blueprint = |name: &str| Blueprint::read(&fixture::named(name).checkpoint()).unwrap();
+    let f32_weights = |name: &str| {
+        let blueprint = blueprint(name);
+        let parameters = ModelFacts::of(&blueprint).parameters;
+        (estimate_memory(&blueprint, &Device::Cpu, ComputeMode::F32).total(), parameters)
+    };
+    let (bytes, parameters) = f32_weights("llama-f32");
+    assert_eq!(bytes, 4 * parameters);
+    let (bytes, parameters) = f32_weights("qwen3-q8g64");
+    assert_eq!(bytes, 4 * parameters);
+
+    let quantised = estimate_memory(&blueprint("qwen3-q8g64"), &Device::Cpu, ComputeMode::Int8);
+    assert!(quantised.weights < bytes / 3, "{quantised:?} of {bytes}");
+}
+
+#[test]
+fn weights_are_shared_between_threads_and_an_executor_moves_to_its_own() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<CandleModel>();
+    moves::<CandleForward>();
+}
+
+#[test]
+fn loading_reports_its_progress_up_to_the_end() {
+    let checkpoint = fixture::named("llama-mixed").checkpoint();
+    let mut seen = Vec::new();
+    CandleModel::load(&checkpoint, &Device::Cpu, ComputeMode::Int8, &mut |progress| seen.push(progress)).unwrap();
+
+    assert!(seen.is_sorted_by_key(|progress| progress.done_bytes));
+    let last = seen.last().unwrap();
+    assert_eq!(last.done_bytes, last.total_bytes);
+    assert_eq!(last.total_bytes, checkpoint.weights_bytes());
 }

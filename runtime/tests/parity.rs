@@ -91,9 +91,10 @@ fn judge(fixture: &Fixture, what: &str, reference: &[f32], got: &[f32], vocab: u
     assert!(distance.within(F32), "{} {what}: {distance:?}", fixture.name);
 }
 
-/// Float32 weights against 8-bit activations: see `docs/numerics.md` for what was measured. Random weights of two or
-/// three layers; the error does not grow with the width of the codes, it is the activations'.
+/// 8-bit activations, see `docs/numerics.md`: the root mean square is what is steady on random weights of two or three
+/// layers, 0.032 at most; single logits reach 0.21, and near-ties change places.
 const INT8: Tolerance = Tolerance { err: 0.3, kl: 5e-2, top1: 0.9 };
+const INT8_RMS: f64 = 0.04;
 
 #[test]
 fn quantised_products_stay_close_to_the_reference() {
@@ -114,6 +115,6 @@ fn quantised_products_stay_close_to_the_reference() {
             "int8 {:24} rms {:.4} err {:.3} kl {:.1e} top1 {:.3} clear {:.3}",
             fixture.name, distance.rms, distance.err, distance.kl, distance.top1, distance.top1_clear
         );
-        assert!(distance.within(INT8), "{}: {distance:?}", fixture.name);
+        assert!(distance.rms <= INT8_RMS && distance.within(INT8), "{}: {distance:?}", fixture.name);
     });
 }

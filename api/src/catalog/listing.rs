@@ -1,4 +1,4 @@
-use super::resolve::{BUILTIN, builtin};
+use crate::builtin;
 use crate::config::ModelsConfig;
 use lmx_runtime::checkpoint::Source;
 use std::collections::HashSet;
@@ -42,12 +42,10 @@ impl Place {
 /// How deep a model may lie below `models.directory`: `org/name`.
 const MAX_DEPTH: usize = 2;
 
-/// All models, by place and name. Folders that are not there or cannot be read hold none.
+/// All models, the built-in one first, then by place and name. Folders that are not there or cannot be read hold none.
 pub fn list(config: &ModelsConfig) -> Vec<Listed> {
-    let mut found = Vec::new();
-    if let Some(source) = builtin() {
-        found.push(Listed { id: BUILTIN.to_owned(), place: Place::Builtin, path: None, source });
-    }
+    let builtin = Listed { id: builtin::ID.to_owned(), place: Place::Builtin, path: None, source: builtin::source() };
+    let mut found = vec![builtin];
     if let Some(directory) = &config.directory {
         scan(directory, "", MAX_DEPTH, &mut found);
     }
@@ -64,7 +62,8 @@ pub fn list(config: &ModelsConfig) -> Vec<Listed> {
 }
 
 impl Listed {
-    /// Bytes of all its files, each counted once however many links lead to it.
+    /// Bytes of all its files, each counted once however many links lead to it; 0 for the built-in model, which takes
+    /// no place of its own.
     pub fn size_bytes(&self) -> u64 {
         let mut seen = HashSet::new();
         self.path.as_deref().map_or(0, |path| size(path, &mut seen))
@@ -153,13 +152,16 @@ mod tests {
 
         let found: Vec<_> = list(&config).iter().map(|m| format!("{} {}", m.place.word(), m.id)).collect();
 
-        assert_eq!(found, ["directory begun", "directory org/nested", "directory plain", "hub org/na--me"]);
+        assert_eq!(
+            found,
+            ["builtin builtin", "directory begun", "directory org/nested", "directory plain", "hub org/na--me"]
+        );
     }
 
     #[test]
     fn places_that_are_not_there_hold_no_models() {
         let config = ModelsConfig { hub_cache: "/nowhere".into(), ..ModelsConfig::default() };
-        assert!(list(&config).is_empty());
+        assert!(list(&config).iter().all(|model| model.place == Place::Builtin));
     }
 
     #[cfg(unix)]
@@ -172,6 +174,6 @@ mod tests {
         std::os::unix::fs::symlink("../../blobs/x", snapshot.join("config.json")).unwrap();
         let config = ModelsConfig { hub_cache: root.path().into(), ..ModelsConfig::default() };
 
-        assert_eq!(list(&config)[0].size_bytes(), 4);
+        assert_eq!(list(&config)[1].size_bytes(), 4);
     }
 }

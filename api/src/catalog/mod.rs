@@ -4,4 +4,4 @@ mod listing;
 mod resolve;
 
 pub use listing::{Listed, Place, list};
-pub use resolve::{BUILTIN, resolve};
+pub use resolve::resolve;

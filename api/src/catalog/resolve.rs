@@ -1,19 +1,17 @@
+use crate::builtin;
 use crate::config::ModelsConfig;
 use lmx_runtime::checkpoint::{LoadError, Source};
 use std::path::{Component, Path};
 
-/// The id of the model that is part of the program.
-pub const BUILTIN: &str = "builtin";
-
-/// Finds a model by name: a folder, else a name below `models.directory`, else a repository in the hub cache.
+/// Finds a model by name: the built-in one, else a folder, else a name below `models.directory`, else a repository in the hub cache.
 ///
 /// Whether its files are all there is found by opening it.
 ///
 /// # Errors
 /// [`LoadError::ModelNotFound`] with every place that was looked at.
 pub fn resolve(name: &str, config: &ModelsConfig) -> Result<Source, LoadError> {
-    if let Some(source) = builtin().filter(|_| name == BUILTIN) {
-        return Ok(source);
+    if name == builtin::ID {
+        return Ok(builtin::source());
     }
     let mut looked_in = Vec::new();
     if is_path(name) {
@@ -36,11 +34,6 @@ pub fn resolve(name: &str, config: &ModelsConfig) -> Result<Source, LoadError> {
     looked_in.extend(config.directory.clone());
     looked_in.push(config.hub_cache.clone());
     Err(LoadError::ModelNotFound { model: name.to_owned(), looked_in })
-}
-
-/// The model that is part of the program, if it was built with one.
-pub(super) fn builtin() -> Option<Source> {
-    None
 }
 
 /// Whether a name can only have been meant as a path.

@@ -4,7 +4,7 @@ use super::args::{ListArgs, Outcome};
 use super::examine::examine;
 use super::terminal::{configuration, print};
 use super::units;
-use crate::catalog::{self, Listed};
+use crate::catalog::{self, Listed, Place};
 use crate::config::{Config, ModelsConfig};
 use lmx_runtime::checkpoint::LoadError;
 use lmx_runtime::config::ComputeMode;
@@ -20,10 +20,11 @@ pub fn run(args: &ListArgs) -> Outcome {
     let rows = rows(&config);
     if args.json {
         print(&json_lines(&rows));
-    } else if rows.is_empty() {
-        eprintln!("{}", nothing_found(&config.models));
     } else {
         print(&table(&rows));
+        if rows.iter().all(|row| row.place == Place::Builtin.word()) {
+            eprintln!("{}", nothing_else(&config.models));
+        }
     }
     Outcome::Done
 }
@@ -138,13 +139,13 @@ fn table(rows: &[Row]) -> String {
     lines.iter().map(line).collect()
 }
 
-fn nothing_found(models: &ModelsConfig) -> String {
+fn nothing_else(models: &ModelsConfig) -> String {
     let directory = match &models.directory {
         Some(directory) => format!("models.directory ({})", directory.display()),
         None => "models.directory (not set)".to_owned(),
     };
     format!(
-        "no models in {directory} or in the hub cache ({})\n\
+        "no other models in {directory} or in the hub cache ({})\n\
          put a model's folder into the first, set models.directory, or download one with the hub's own tools; \
          any folder can also be given by its path",
         models.hub_cache.display()
@@ -188,11 +189,21 @@ mod tests {
         (root, Config { models, ..Config::default() })
     }
 
+    fn on_disk(config: &Config) -> Vec<Row> {
+        rows(config).into_iter().filter(|row| row.place == Place::Directory.word()).collect()
+    }
+
+    #[test]
+    fn the_built_in_model_is_ready_and_comes_first() {
+        let rows = rows(&Config::default());
+        assert_eq!((rows[0].id.as_str(), rows[0].state().as_str()), ("builtin", "ready"));
+    }
+
     #[test]
     fn broken_models_are_listed_with_what_is_wrong() {
         let (_root, config) = models();
 
-        let rows = rows(&config);
+        let rows = on_disk(&config);
 
         let said: Vec<_> = rows.iter().map(|row| format!("{}: {}", row.id, row.state())).collect();
         assert_eq!(said[0], "org/other: unsupported architecture: `model_type` is `gpt2`");
@@ -206,7 +217,7 @@ mod tests {
     fn json_has_bytes_and_outcomes() {
         let (_root, config) = models();
 
-        let lines = json_lines(&rows(&config));
+        let lines = json_lines(&on_disk(&config));
 
         let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(rows[0]["outcome"], "unsupported_arch");
@@ -227,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_listing_says_where_it_looked_and_what_to_do() {
+    fn a_listing_without_models_on_disk_says_where_it_looked_and_what_to_do() {
         let models = ModelsConfig { hub_cache: "/hub".into(), ..ModelsConfig::default() };
 
-        let said = nothing_found(&models);
+        let said = nothing_else(&models);
 
         assert!(
             said.contains("models.directory (not set)")

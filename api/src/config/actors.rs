@@ -26,8 +26,6 @@ pub struct MailboxConfig {
     pub kv_cache: NonZeroUsize,
     /// Batches of tokens on their way to text, per worker.
     pub egress: NonZeroUsize,
-    /// Faults and loads.
-    pub supervisor: NonZeroUsize,
 }
 
 impl Default for MailboxConfig {
@@ -38,7 +36,6 @@ impl Default for MailboxConfig {
             engine: messages(4),
             kv_cache: messages(512),
             egress: messages(1024),
-            supervisor: messages(64),
         }
     }
 }

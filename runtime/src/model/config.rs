@@ -77,6 +77,9 @@ pub enum TokenIds {
     Many(Vec<u32>),
 }
 
+/// The largest size that a configuration may claim: four times the largest vocabulary seen.
+const MAX_SIZE: usize = 1 << 20;
+
 impl TokenIds {
     fn ids(&self) -> &[u32] {
         match self {
@@ -125,14 +128,16 @@ impl ModelConfig {
         RopeSpec::parse(self, head_dim)
     }
 
-    /// A field that the family cannot do without.
+    /// A size that the family cannot do without.
     ///
     /// # Errors
-    /// [`LoadError::InvalidCheckpoint`] if it is missing or zero.
+    /// [`LoadError::InvalidCheckpoint`] if it is missing, zero, or beyond any model: products of sizes must not overflow.
     pub fn require(&self, value: Option<usize>, key: &str) -> Result<usize, LoadError> {
-        value
-            .filter(|&value| value > 0)
-            .ok_or_else(|| LoadError::invalid("config.json", format!("`{key}` is missing or zero")))
+        match value {
+            Some(value @ 1..=MAX_SIZE) => Ok(value),
+            None | Some(0) => Err(LoadError::invalid("config.json", format!("`{key}` is missing or zero"))),
+            Some(value) => Err(LoadError::invalid("config.json", format!("`{key}` is {value}, more than {MAX_SIZE}"))),
+        }
     }
 }
 

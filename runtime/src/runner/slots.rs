@@ -217,7 +217,17 @@ impl SlotRunner {
                 outputs.push(RowOutput { slot: row.slot, seq: row.seq, result: Err(RowFault::UnknownSlot) });
                 continue;
             }
-            let prompt_logprobs = slot.prompt_logprobs(place, rows, vocab);
+            let prompt_logprobs = match slot.prompt_logprobs(place, rows, vocab) {
+                Ok(logprobs) => logprobs,
+                Err(fault) => {
+                    outputs.push(RowOutput { slot: row.slot, seq: row.seq, result: Err(fault.clone()) });
+                    if let RowWork::LastChunk { forks, .. } = &row.work {
+                        let failed = |fork: &NewSlot| RowOutput { slot: fork.slot, seq: fork.seq, result: Err(fault.clone()) };
+                        outputs.extend(forks.iter().map(failed));
+                    }
+                    continue;
+                }
+            };
             if let RowWork::LastChunk { forks, .. } = &row.work {
                 // Choosing edits the logits, so each choice but the first gets a copy.
                 let last = rows[rows.len() - vocab..].to_vec();
@@ -257,7 +267,7 @@ impl Slot {
 
     fn choose_next(&mut self, logits: &mut [f32]) -> Result<SampledToken, RowFault> {
         let position = self.tokens.len();
-        let token = self.sampler.sample(logits, position).map_err(|_| RowFault::NotFinite { position })?;
+        let token = self.sampler.sample(logits, position)?;
         self.tokens.push(token.id);
         Ok(token)
     }
@@ -280,11 +290,16 @@ impl Slot {
         Ok(row)
     }
 
-    fn prompt_logprobs(&self, place: &Packed, logits: &[f32], vocab: usize) -> Vec<TokenLogprobs> {
-        let Some(top) = self.prompt_logprobs else { return Vec::new() };
+    /// Log probabilities of the prompt tokens that follow those of the row.
+    fn prompt_logprobs(&self, place: &Packed, logits: &[f32], vocab: usize) -> Result<Vec<TokenLogprobs>, RowFault> {
+        let Some(top) = self.prompt_logprobs else { return Ok(Vec::new()) };
         let first = place.start + place.span.len() - place.logits.len();
         let predicted = first + 1..self.prompt_tokens;
-        predicted.zip(logits.chunks_exact(vocab)).map(|(at, row)| token_logprobs(row, self.tokens[at], top)).collect()
+        let logprobs = predicted.zip(logits.chunks_exact(vocab)).map(|(at, row)| {
+            let usable = !row.iter().any(|logit| logit.is_nan()) && row.iter().any(|logit| logit.is_finite());
+            usable.then(|| token_logprobs(row, self.tokens[at], top)).ok_or(RowFault::NotFinite { position: at })
+        });
+        logprobs.collect()
     }
 }
 

@@ -1,16 +1,18 @@
 //! Which tokens may still be drawn: temperature, `top_k`, `top_p`, `min_p`, `typical_p`, in this order.
 //!
-//! The first three cuts keep the most probable tokens, so they share one order: falling logits, ties by id. Only as
-//! much of it is sorted as a cut needs.
+//! Nothing here sorts a vocabulary: `top_k` selects, and a cut by mass finds the one token at which it ends. Ties go
+//! to the smaller id everywhere.
 
 use super::params::SamplingParams;
-use super::weight::Scale;
+use super::weight::{BLOCK, Scale};
 use std::cmp::Ordering;
 
 /// The cuts, with the memory they need from token to token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Survivors {
+    /// In the order of their ids.
     kept: Vec<Candidate>,
+    scratch: Vec<Candidate>,
 }
 
 /// A token that may be drawn, with its logit.
@@ -20,9 +22,6 @@ struct Candidate {
     logit: f32,
 }
 
-/// How many tokens `top_p` looks at first; 16 times as many each time these do not suffice.
-const FIRST_LOOK: usize = 64;
-
 impl Survivors {
     /// Draws a token: `uniform` in `[0, 1)` picks by the summed weights of the survivors, in the order of their ids.
     ///
@@ -30,49 +29,46 @@ impl Survivors {
     pub(super) fn draw(&mut self, logits: &[f32], max: f32, params: &SamplingParams, uniform: f64) -> u32 {
         let scale = Scale::new(max, params.temperature);
         if params.top_k == 0 && params.top_p >= 1.0 && params.min_p <= 0.0 && params.typical_p >= 1.0 {
-            return pick(candidates(logits), scale, uniform * scale.total(logits));
+            return pick_from_all(logits, scale, uniform * scale.total(logits));
         }
         self.cut(logits, scale, params);
-        self.kept.sort_unstable_by_key(|candidate| candidate.id);
-        let total = self.total(scale);
+        let total: f64 = self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum();
         pick(self.kept.iter().copied(), scale, uniform * total)
     }
 
     fn cut(&mut self, logits: &[f32], scale: Scale, params: &SamplingParams) {
         let least = params.min_p.ln();
         let probable = |candidate: &Candidate| scale.log_weight(candidate.logit) >= least;
+        self.kept.clear();
         let top_p = f64::from(params.top_p);
         if params.top_k > 0 {
             self.most_probable(logits, params.top_k as usize);
             if params.top_p < 1.0 {
-                let mass = top_p * self.total(scale);
-                self.truncate_to_mass(scale, mass);
+                let total: f64 = self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum();
+                self.shorten(scale, top_p * total);
             }
             self.kept.retain(probable);
         } else if params.top_p < 1.0 {
-            let mass = top_p * scale.total(logits);
-            let mut look = FIRST_LOOK;
-            loop {
-                self.most_probable(logits, look);
-                // Fewer than asked for: these are all there are.
-                if self.truncate_to_mass(scale, mass) || self.kept.len() < look {
-                    break;
-                }
-                look = look.saturating_mul(16);
+            self.most_probable(logits, FIRST_LOOK);
+            if !self.shorten(scale, top_p * scale.total(logits)) {
+                let improbability = |candidate: &Candidate| -scale.log_weight(candidate.logit);
+                let end = end_of_mass(&mut self.scratch, candidates(logits), scale, params.top_p, improbability);
+                self.kept.clear();
+                self.kept.extend(candidates(logits).filter(|candidate| end.holds(candidate, improbability)));
             }
             self.kept.retain(probable);
         } else {
-            self.kept.clear();
             self.kept.extend(candidates(logits).filter(probable));
         }
+        self.kept.sort_unstable_by_key(|candidate| candidate.id);
         if params.typical_p < 1.0 {
-            self.keep_typical(scale, f64::from(params.typical_p));
+            self.keep_typical(scale, params.typical_p);
         }
     }
 
-    /// Keeps the `count` most probable tokens, in order. One pass; only what may belong to them is looked at twice.
+    /// Keeps the `count` most probable tokens, the most probable first. One pass; only what may belong to them is
+    /// looked at twice.
     fn most_probable(&mut self, logits: &[f32], count: usize) {
-        self.kept.clear();
         let mut floor = f32::NEG_INFINITY;
         for candidate in candidates(logits) {
             // An equal logit comes too late: its id is larger.
@@ -91,36 +87,90 @@ impl Survivors {
     }
 
     /// Keeps the shortest beginning whose weights reach `mass`; whether they do.
-    fn truncate_to_mass(&mut self, scale: Scale, mass: f64) -> bool {
+    fn shorten(&mut self, scale: Scale, mass: f64) -> bool {
         let mut sum = 0.0;
-        for (index, candidate) in self.kept.iter().enumerate() {
+        let end = self.kept.iter().position(|candidate| {
             sum += scale.weight(candidate.logit);
-            if sum >= mass {
-                self.kept.truncate(index + 1);
-                return true;
-            }
-        }
-        false
+            sum >= mass
+        });
+        self.kept.truncate(end.map_or(self.kept.len(), |end| end + 1));
+        end.is_some()
     }
 
-    /// Keeps the tokens whose surprise is closest to the entropy, until their share reaches `share`.
-    fn keep_typical(&mut self, scale: Scale, share: f64) {
-        let total = self.total(scale);
-        let surprise = |candidate: &Candidate| total.ln() - f64::from(scale.log_weight(candidate.logit));
+    /// Keeps the tokens whose surprise is closest to the entropy, until their probabilities reach `share`.
+    fn keep_typical(&mut self, scale: Scale, share: f32) {
         let weigh = |candidate: &Candidate| scale.weight(candidate.logit);
-        let entropy = self.kept.iter().map(|c| weigh(c) * surprise(c)).sum::<f64>() / total;
-        let distance = |candidate: &Candidate| (surprise(candidate) - entropy).abs();
-        self.kept.sort_unstable_by(|a, b| distance(a).total_cmp(&distance(b)).then(a.id.cmp(&b.id)));
-        self.truncate_to_mass(scale, share * total);
-    }
-
-    fn total(&self, scale: Scale) -> f64 {
-        self.kept.iter().map(|candidate| scale.weight(candidate.logit)).sum()
+        let total: f64 = self.kept.iter().map(weigh).sum();
+        let log_total = total.ln();
+        let surprise = |candidate: &Candidate| log_total - f64::from(scale.log_weight(candidate.logit));
+        let entropy = self.kept.iter().map(|candidate| weigh(candidate) * surprise(candidate)).sum::<f64>() / total;
+        let distance = |candidate: &Candidate| (surprise(candidate) - entropy).abs() as f32;
+        let end = end_of_mass(&mut self.scratch, self.kept.iter().copied(), scale, share, distance);
+        self.kept.retain(|candidate| end.holds(candidate, distance));
     }
 }
 
+/// Where a cut by mass ends: the last token it keeps, by key and id.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    key: f32,
+    id: u32,
+}
+
+impl End {
+    fn holds(self, candidate: &Candidate, key: impl Fn(&Candidate) -> f32) -> bool {
+        key(candidate).total_cmp(&self.key).then(candidate.id.cmp(&self.id)).is_le()
+    }
+}
+
+/// How many tokens `top_p` looks at before it looks at all: as good as always enough for a model that has an opinion.
+const FIRST_LOOK: usize = 256;
+
+/// Bins of a cut by mass, and how many of them lie between two keys one apart.
+const BINS: usize = 1024;
+const BINS_PER_KEY: f32 = 32.0;
+
+/// Finds the end of the smallest set of tokens with the smallest keys (0 or more, ties by id) that holds `share` of
+/// the weights.
+///
+/// Sums the weights in bins of similar keys, and orders only the tokens of the bin in which the sum crosses the limit.
+fn end_of_mass(
+    scratch: &mut Vec<Candidate>,
+    candidates: impl Iterator<Item = Candidate> + Clone,
+    scale: Scale,
+    share: f32,
+    key: impl Fn(&Candidate) -> f32,
+) -> End {
+    // The last bin takes all larger keys.
+    let bin_of = |candidate: &Candidate| ((key(candidate) * BINS_PER_KEY) as usize).min(BINS - 1);
+    let mut bins = [0.0; BINS];
+    for candidate in candidates.clone() {
+        bins[bin_of(&candidate)] += scale.weight(candidate.logit);
+    }
+    let mass = f64::from(share) * bins.iter().sum::<f64>();
+    let (mut sum, mut crossed) = (0.0, BINS - 1);
+    for (bin, weight) in bins.iter().enumerate() {
+        if sum + weight >= mass {
+            crossed = bin;
+            break;
+        }
+        sum += weight;
+    }
+    scratch.clear();
+    scratch.extend(candidates.filter(|candidate| bin_of(candidate) == crossed));
+    scratch.sort_unstable_by(|a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
+    for candidate in &*scratch {
+        sum += scale.weight(candidate.logit);
+        if sum >= mass {
+            return End { key: key(candidate), id: candidate.id };
+        }
+    }
+    // Rounding left the limit just above the sum of the bin: all of it belongs to the set.
+    scratch.last().map_or(End { key: f32::INFINITY, id: u32::MAX }, |last| End { key: key(last), id: last.id })
+}
+
 /// All tokens that are not masked, in the order of their ids.
-fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> {
+fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> + Clone {
     let all = (0_u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
     all.filter(|candidate| candidate.logit > f32::NEG_INFINITY)
 }
@@ -128,6 +178,23 @@ fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> {
 /// Falling logits, ties by id.
 fn falling(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+}
+
+/// As [`pick`] for a whole vocabulary: skips block by block.
+fn pick_from_all(logits: &[f32], scale: Scale, target: f64) -> u32 {
+    let (mut sum, mut last) = (0.0, 0..0);
+    for (index, block) in logits.chunks(BLOCK).enumerate() {
+        let total = scale.block_total(block);
+        if total > 0.0 {
+            last = index * BLOCK..index * BLOCK + block.len();
+        }
+        if sum + total > target {
+            break;
+        }
+        sum += total;
+    }
+    let all = (0_u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
+    pick(all.skip(last.start).take(last.len()), scale, target - sum)
 }
 
 /// The first token at which the summed weights exceed `target`.
@@ -206,7 +273,7 @@ mod tests {
             2 => (-3_i32..3).prop_map(|x| x as f32),
             1 => Just(f32::NEG_INFINITY),
         ];
-        prop::collection::vec(logit, 1..200)
+        prop::collection::vec(logit, 1..700)
     }
 
     proptest! {
@@ -214,7 +281,7 @@ mod tests {
         fn the_cuts_agree_with_the_naive_ones(
             logits in logits(),
             temperature in 0.3_f32..2.0,
-            top_k in prop_oneof![Just(0_u32), 1_u32..250],
+            top_k in prop_oneof![Just(0_u32), 1_u32..800],
             top_p in prop_oneof![Just(1.0_f32), 0.01_f32..0.999],
             min_p in prop_oneof![Just(0.0_f32), 0.001_f32..0.99],
             typical_p in prop_oneof![Just(1.0_f32), 0.05_f32..0.99],
@@ -225,8 +292,7 @@ mod tests {
             if let Some(expected) = naive(&logits, &params) {
                 let mut survivors = Survivors::default();
                 survivors.cut(&logits, Scale::new(max, temperature), &params);
-                let mut found: Vec<u32> = survivors.kept.iter().map(|candidate| candidate.id).collect();
-                found.sort_unstable();
+                let found: Vec<u32> = survivors.kept.iter().map(|candidate| candidate.id).collect();
                 prop_assert_eq!(found, expected);
             }
         }
@@ -249,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_distribution_makes_top_p_look_further() {
+    fn of_a_flat_distribution_top_p_keeps_the_first_half() {
         let params = SamplingParams { top_p: 0.5, ..SamplingParams::default() };
         let mut survivors = Survivors::default();
         survivors.cut(&vec![0.0; 5000], Scale::new(0.0, 1.0), &params);

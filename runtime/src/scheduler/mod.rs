@@ -83,8 +83,8 @@ pub type Delivery = (WorkerId, SeqDelta);
 enum Phase {
     /// No step is under way.
     Idle,
-    /// Blocks were asked for.
-    Reserving { step: StepId, intents: Vec<Intent> },
+    /// Blocks were asked for, when the count of changes stood at `changes`.
+    Reserving { step: StepId, intents: Vec<Intent>, changes: u64 },
     /// The engine computes: the sequences of the plan's rows (forks included) and what was fed.
     Computing { step: StepId, fed: Vec<(SeqId, Fed)>, prefill_tokens: usize },
     /// The engine is being rebuilt.
@@ -115,7 +115,7 @@ pub struct Scheduler {
     cost: StepCost,
     draining: bool,
     preemptions: u64,
-    /// Counts entries, departures and preemptions: whether planning again can have another result.
+    /// Counts entries, departures, preemptions and pauses: whether planning again can have another result.
     changes: u64,
     /// Arrivals of requests that have entered, until somebody asks.
     entered: Vec<Instant>,
@@ -201,22 +201,24 @@ impl Scheduler {
         Vec::new()
     }
 
-    /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns how
-    /// many there were. Nothing is delivered for them: who cancels knows.
-    pub fn cancel(&mut self, target: CancelTarget) -> usize {
+    /// Removes sequences at once, whatever they are doing; output that is on its way for them is discarded. Returns one
+    /// delivery for each, for readers that did not cancel themselves.
+    pub fn cancel(&mut self, target: CancelTarget) -> Vec<Delivery> {
         let ids = match target {
             CancelTarget::Request(request) => {
                 self.requests.get(&request).map(|state| state.choices.clone()).unwrap_or_default()
             }
             CancelTarget::Sequence(seq) => vec![seq],
         };
-        ids.into_iter().filter_map(|seq| self.remove(seq)).count()
+        let removed = ids.into_iter().rev().filter_map(|seq| self.remove(seq));
+        removed.map(|sequence| ended(&sequence, Finish::Cancelled)).collect()
     }
 
     /// Holds a sequence back (its blocks stay) or lets it go on.
     pub fn set_paused(&mut self, seq: SeqId, paused: bool) {
         if let Some(sequence) = self.sequences.get_mut(&seq) {
             sequence.paused = paused;
+            self.changes += 1;
         }
     }
 
@@ -343,13 +345,16 @@ impl Scheduler {
             ids.extend(state.choices.iter().filter(sibling));
         }
         // Siblings first: removing the first choice would send them to the queue.
-        ids.into_iter().rev().filter_map(|id| self.remove(id)).map(|ended| failed(&ended, error.clone())).collect()
+        ids.into_iter()
+            .rev()
+            .filter_map(|id| self.remove(id))
+            .map(|gone| ended(&gone, Finish::Failed(error.clone())))
+            .collect()
     }
 }
 
-fn failed(sequence: &Sequence, error: SequenceError) -> Delivery {
-    let finish = Some(Finish::Failed(error));
-    (sequence.worker, SeqDelta { finish, ..SeqDelta::empty(sequence.id, sequence.request) })
+fn ended(sequence: &Sequence, finish: Finish) -> Delivery {
+    (sequence.worker, SeqDelta { finish: Some(finish), ..SeqDelta::empty(sequence.id, sequence.request) })
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! Source: Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", 2024.
 
 use super::settle::Fed;
-use super::{Delivery, Phase, Planned, Scheduler};
+use super::{Delivery, Phase, Planned, Scheduler, ended};
 use crate::ids::{BlockId, SeqId, SlotId};
 use crate::kv::{Grant, Granted, Reserve, ReserveRow, SeqLease};
 use crate::plan::{ExpertOrders, NewSlot, Row, RowWork, StepPlan};
-use crate::sequence::{Finish, SeqDelta, Sequence, State};
+use crate::sequence::{Finish, Sequence, State};
 use std::collections::HashMap;
 
 /// Prompts that are computed at once at most: more would fragment the ragged batch.
@@ -49,7 +49,7 @@ impl Scheduler {
         if rows.is_empty() {
             return self.assemble(&intents, &mut HashMap::new()).map_or(Planned::Nothing, Planned::Step);
         }
-        self.phase = Phase::Reserving { step, intents };
+        self.phase = Phase::Reserving { step, intents, changes: self.changes };
         // One block for each running sequence, so that an admission does not preempt it at the next block border.
         Planned::Reserve(Reserve { step, epoch: self.epoch, rows, headroom: self.running.len() })
     }
@@ -64,11 +64,10 @@ impl Scheduler {
             }
             return (Planned::Nothing, Vec::new());
         }
-        let Phase::Reserving { intents, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Reserving { intents, changes, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
             unreachable!("the phase was matched above");
         };
-        let changes = self.changes;
-        let mut ended = Vec::new();
+        let mut without_room = Vec::new();
         let mut grants = HashMap::with_capacity(granted.rows.len());
         let mut short = Vec::new();
         for grant in granted.rows {
@@ -79,12 +78,16 @@ impl Scheduler {
                 }
             }
         }
+        // What left while the answer was on its way has left blocks behind: nobody is short before asking again.
+        if self.changes != changes {
+            short.clear();
+        }
         // Only the head of the queue can be short by itself; the others were denied so as not to overtake it.
         let mut head_is_short = self.running.is_empty() && grants.is_empty();
         for seq in short {
             let queued = self.sequences.get(&seq).is_some_and(|sequence| matches!(sequence.state, State::Waiting));
             if !queued || std::mem::take(&mut head_is_short) {
-                ended.extend(self.make_room(seq));
+                without_room.extend(self.make_room(seq));
             }
         }
         let plan = self.assemble(&intents, &mut grants);
@@ -97,7 +100,7 @@ impl Scheduler {
             None if self.changes != changes => self.plan(),
             None => Planned::Nothing,
         };
-        (next, ended)
+        (next, without_room)
     }
 
     fn choose(&self) -> Vec<Intent> {
@@ -342,11 +345,7 @@ impl Scheduler {
                         None
                     }
                     // Alone with all of KV memory and still short: the context ends here.
-                    _ => {
-                        let ended = self.remove(seq)?;
-                        let finish = Some(Finish::Length);
-                        Some((ended.worker, SeqDelta { finish, ..SeqDelta::empty(seq, ended.request) }))
-                    }
+                    _ => self.remove(seq).map(|gone| ended(&gone, Finish::Length)),
                 }
             }
         }

@@ -92,8 +92,11 @@ impl Scheduler {
     }
 
     /// The block accounts are gone: every running sequence queues again, and output that is on its way is discarded (the
-    /// same tokens will be drawn again). `epoch` is that of the new accounts.
+    /// same tokens will be drawn again). `epoch` is that of the new accounts; news of older ones came too late.
     pub fn kv_lost(&mut self, epoch: KvEpoch) {
+        if epoch <= self.epoch {
+            return;
+        }
         match &mut self.phase {
             Phase::Computing { fed, .. } => fed.clear(),
             Phase::Reserving { .. } => self.phase = Phase::Idle,
@@ -110,6 +113,8 @@ impl Scheduler {
         self.admit.clear();
         self.moves.clear();
         self.epoch = epoch;
+        // An answer may be on its way to what was asked before: it must not be taken for one to the same step.
+        self.next_step.0 += 1;
     }
 
     fn settle_row(&mut self, seq: SeqId, fed: Fed, mut row: RowTokens, settled: &mut Settled) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::KvAccounts;
+use crate::kv::{Grant, Granted, KvAccounts, Reserve, ReserveRow};
 use crate::local::LocalEngine;
 use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, SlotRunner};
 use crate::sampling::SamplingParams;
@@ -192,7 +192,7 @@ fn a_cancelled_sequence_gives_its_blocks_back() {
     engine.step().unwrap();
     assert!(engine.usage().blocks.held > 0);
 
-    assert_eq!(engine.cancel(CancelTarget::Request(RequestId(1))), 2);
+    assert_eq!(engine.cancel(CancelTarget::Request(RequestId(1))).len(), 2);
 
     assert_eq!(engine.usage().blocks.held, 0);
     assert!(engine.scheduler_mut().is_empty());
@@ -390,4 +390,97 @@ proptest! {
             }
         }
     }
+}
+
+/// What a plan asks for.
+fn asked(planned: Planned) -> Reserve {
+    let Planned::Reserve(reserve) = planned else { panic!("no blocks were asked for: {planned:?}") };
+    reserve
+}
+
+fn denied(reserve: &Reserve, seq: SeqId) -> Granted {
+    Granted { step: reserve.step, epoch: reserve.epoch, rows: vec![Grant::Denied { seq }] }
+}
+
+// The one whose blocks had been asked for left before the answer came, and nobody looked at the queue again.
+#[test]
+fn who_waits_behind_one_that_left_is_planned() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 20), 5, 1), Instant::now());
+    let scheduler = engine.scheduler_mut();
+    let reserve = asked(scheduler.plan());
+    scheduler.submit(request(2, prompt(2, 20), 5, 1), None, Instant::now());
+    scheduler.cancel(CancelTarget::Request(RequestId(1)));
+
+    let (planned, _) = scheduler.granted(denied(&reserve, SeqId(100)));
+
+    assert!(matches!(asked(planned).rows[..], [ReserveRow::Admit { seq: SeqId(200), .. }]));
+}
+
+#[test]
+fn who_goes_on_while_blocks_are_asked_for_is_planned() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 5), 50, 1), Instant::now());
+    engine.step().unwrap();
+    let scheduler = engine.scheduler_mut();
+    scheduler.set_paused(SeqId(100), true);
+    scheduler.submit(request(2, prompt(2, 20), 5, 1), None, Instant::now());
+    let reserve = asked(scheduler.plan());
+    scheduler.set_paused(SeqId(100), false);
+
+    let (planned, _) = scheduler.granted(denied(&reserve, SeqId(200)));
+
+    let Planned::Step(plan) = planned else {
+        // The decode stands at a block border: both are asked for.
+        assert_eq!(asked(planned).rows.len(), 2);
+        return;
+    };
+    assert_eq!(plan.rows[0].seq, SeqId(100));
+}
+
+// A lone sequence that is short of blocks ends, because its context fills the memory. This one was short of blocks that
+// a sequence which had just left was still holding.
+#[test]
+fn nobody_ends_for_want_of_blocks_that_have_come_free() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 20), 50, 1), Instant::now());
+    engine.step().unwrap();
+    let scheduler = engine.scheduler_mut();
+    scheduler.set_paused(SeqId(100), true);
+    scheduler.submit(request(2, prompt(2, 20), 5, 1), None, Instant::now());
+    let reserve = asked(scheduler.plan());
+    scheduler.cancel(CancelTarget::Request(RequestId(1)));
+
+    let (planned, ended) = scheduler.granted(denied(&reserve, SeqId(200)));
+
+    assert!(ended.is_empty());
+    assert!(matches!(asked(planned).rows[..], [ReserveRow::Admit { seq: SeqId(200), .. }]));
+}
+
+// The new accounts deny what was asked for in the old memory. That was taken for the answer to the same step, asked
+// again, and a sequence ended for want of blocks.
+#[test]
+fn an_answer_to_what_was_asked_before_the_accounts_were_lost_is_none() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 20), 5, 1), Instant::now());
+    let scheduler = engine.scheduler_mut();
+    let before = asked(scheduler.plan());
+    scheduler.kv_lost(KvEpoch(1));
+    asked(scheduler.plan());
+
+    let late = Granted { epoch: KvEpoch(1), ..denied(&before, SeqId(100)) };
+    let (planned, ended) = scheduler.granted(late);
+
+    assert!(matches!(planned, Planned::Nothing) && ended.is_empty());
+}
+
+#[test]
+fn late_news_of_lost_accounts_is_no_news() {
+    let mut engine = Setup::new(64).engine();
+    let scheduler = engine.scheduler_mut();
+    scheduler.engine_lost(KvEpoch(2));
+
+    scheduler.kv_lost(KvEpoch(1));
+
+    assert_eq!(scheduler.epoch(), KvEpoch(2));
 }

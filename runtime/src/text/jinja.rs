@@ -6,7 +6,7 @@ use super::py_json;
 use chrono::NaiveDateTime;
 use chrono::format::{Item, StrftimeItems};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Tuple, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 use std::borrow::Cow;
@@ -26,6 +26,8 @@ pub(super) fn environment() -> Result<Environment<'static>, Error> {
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_unknown_method_callback(method);
     env.add_filter("tojson", py_json::tojson);
+    env.add_filter("length", length);
+    env.add_filter("count", length);
     env.add_function("raise_exception", raise_exception);
     // Where this engine's tests differ from Jinja2's.
     env.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
@@ -74,9 +76,22 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             let (before, after) = text.rsplit_once(separator).unwrap_or(("", text));
             Ok(triple(before, if text.contains(separator) { separator } else { "" }, after))
         }
+        "index" => {
+            let (part,): (&str,) = from_args(args)?;
+            let place =
+                text.find(part).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "substring not found"))?;
+            Ok(Value::from(text[..place].chars().count()))
+        }
+        "split" => {
+            let (separator, limit) = split_options(args)?;
+            let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1);
+            let args = [separator.map_or(Value::from(()), Value::from), Value::from(limit)];
+            let args = if limit < 0 { &args[..1] } else { &args[..] };
+            pycompat::unknown_method_callback(state, value, name, args)
+        }
         "rsplit" => {
-            let (separator, limit): (Option<&str>, Option<usize>) = from_args(args)?;
-            let mut parts: Vec<&str> = match (separator, limit) {
+            let (separator, limit) = split_options(args)?;
+            let mut parts: Vec<&str> = match (separator.as_deref(), limit) {
                 (Some(separator), Some(limit)) => text.rsplitn(limit.saturating_add(1), separator).collect(),
                 (Some(separator), None) => text.rsplit(separator).collect(),
                 (None, _) => text.split_whitespace().rev().collect(),
@@ -86,6 +101,23 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
         }
         _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// The options of `split`, by position or by name: a separator (none: any whitespace) and how often to split.
+fn split_options(args: &[Value]) -> Result<(Option<String>, Option<usize>), Error> {
+    let (separator, limit, kwargs): (Option<String>, Option<i64>, Kwargs) = from_args(args)?;
+    let separator = separator.or(kwargs.get("sep")?);
+    let limit = limit.or(kwargs.get("maxsplit")?);
+    kwargs.assert_all_used()?;
+    // Python takes any negative number for "as often as possible".
+    Ok((separator, limit.and_then(|limit| usize::try_from(limit).ok())))
+}
+
+/// The filters `length` and `count`: what is undefined has no length here and the length 0 in Jinja2.
+fn length(value: &Value) -> Result<usize, Error> {
+    let reason = || format!("a value of type {} has no length", value.kind());
+    let len = if value.is_undefined() { Some(0) } else { value.len() };
+    len.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, reason()))
 }
 
 fn triple(a: &str, b: &str, c: &str) -> Value {
@@ -157,6 +189,9 @@ mod tests {
     fn python_methods_and_slices_work() {
         assert_eq!(render("{{ 'a,b,c'.split(',')[-1] }}{{ [1,2,3][::-1] }}{{ 'abc'[1:] }}"), "c[3, 2, 1]bc");
         assert_eq!(render("{{ 'a.b.c'.rsplit('.', 1) }}{{ 'k=v'.partition('=')[2] }}"), "['a.b', 'c']v");
+        assert_eq!(render("{{ 'a-b-c'.split('-', maxsplit=1) }}{{ ' a  b '.split() }}"), "['a', 'b-c']['a', 'b']");
+        assert_eq!(render("{{ 'a.b.c'.rsplit('.', maxsplit=1)[0] }}{{ 'héllo'.index('l') }}"), "a.b2");
+        assert_eq!(render("{{ missing|length }}{{ 'é'|length }}{{ {'a': 1}.items()|length }}"), "011");
         assert_eq!(render("{{ 'k=v=w'.rpartition('=')[0] }}{{ 'kv'.rpartition('=')[2] }}"), "k=vkv");
         assert_eq!(render("{{ 'xaby'.removeprefix('x').removesuffix('y').startswith('ab') }}"), "True");
         assert_eq!(render("{{ {'items': 1}.items()|list }} {{ {'a': 1}.get('b', 2) }}"), "[('items', 1)] 2");

@@ -103,6 +103,15 @@ impl CompletionLogprobs {
         self.top_logprobs.push(Some(top.chain([own]).map(|top| (top.token, top.logprob.into())).collect()));
     }
 
+    /// Adds the tokens of the chunk that follows.
+    pub fn append(&mut self, more: Self) {
+        self.tokens.extend(more.tokens);
+        self.token_logprobs.extend(more.token_logprobs);
+        self.top_logprobs.extend(more.top_logprobs);
+        self.text_offset.extend(more.text_offset);
+        self.next_offset = more.next_offset;
+    }
+
     /// Where the next token begins, in characters.
     pub fn next_offset(&self) -> usize {
         self.next_offset

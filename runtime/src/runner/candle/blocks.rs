@@ -1,5 +1,5 @@
 use super::error::device_error;
-use super::gguf::{Encoded, encode};
+use super::gguf::{Encoded, Form, encode};
 use crate::checkpoint::LoadError;
 use crate::model::affine::AffineMatrix;
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
@@ -15,7 +15,7 @@ pub(super) struct BlockMatrix {
     offsets: Option<Offsets>,
 }
 
-/// What [`super::gguf::Form::Q8_0`] leaves of the affine formula: one number per group.
+/// What [`Form::Q8_0`] leaves of the affine formula: one number per group.
 #[derive(Debug, Clone)]
 struct Offsets {
     /// f32 `[outputs, groups]`.
@@ -25,9 +25,14 @@ struct Offsets {
 }
 
 impl BlockMatrix {
-    /// Builds it; `None` if blocks cannot hold the matrix.
-    pub(super) fn new(matrix: &AffineMatrix<'_>, device: &Device, path: &str) -> Result<Option<Self>, LoadError> {
-        let Some(Encoded { form, bytes, offsets }) = encode(matrix)? else {
+    /// Builds it; `None` if f16 cannot hold a scale of the matrix.
+    pub(super) fn new(
+        matrix: &AffineMatrix<'_>,
+        form: Form,
+        device: &Device,
+        path: &str,
+    ) -> Result<Option<Self>, LoadError> {
+        let Some(Encoded { bytes, offsets }) = encode(matrix, form)? else {
             return Ok(None);
         };
         let build = || -> candle_core::Result<Self> {

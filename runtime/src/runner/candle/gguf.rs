@@ -1,6 +1,7 @@
 use super::rows::fill_rows;
 use crate::checkpoint::LoadError;
 use crate::model::affine::AffineMatrix;
+use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
@@ -21,7 +22,6 @@ pub(super) enum Form {
 /// A matrix in block form.
 #[derive(Debug)]
 pub(super) struct Encoded {
-    pub(super) form: Form,
     /// Blocks, row-major.
     pub(super) bytes: Vec<u8>,
     /// For [`Form::Q8_0`]: `bias + centre * scale` of each group, `[outputs, groups]`.
@@ -29,15 +29,17 @@ pub(super) struct Encoded {
 }
 
 impl Form {
-    /// The form for a matrix; `None` if its rows do not divide into blocks.
-    pub(super) fn of(bits: usize, inputs: usize) -> Option<Self> {
+    /// The form for a matrix on a device; `None` if its rows do not divide into blocks.
+    pub(super) fn of(bits: usize, inputs: usize, device: &Device) -> Option<Self> {
         if !inputs.is_multiple_of(BLOCK) {
             return None;
         }
-        // candle's products with Q4_1 and Q5_1 take blocks in pairs.
+        // candle's CPU products with Q4_1 and Q5_1 are scalar, an order of magnitude slower for a prompt than those with
+        // Q8_0: there speed is bought with memory. On every device they take blocks in pairs.
         Some(match bits {
-            ..=4 if inputs.is_multiple_of(2 * BLOCK) => Self::Q4_1,
-            5 if inputs.is_multiple_of(2 * BLOCK) => Self::Q5_1,
+            _ if device.is_cpu() || !inputs.is_multiple_of(2 * BLOCK) => Self::Q8_0,
+            ..=4 => Self::Q4_1,
+            5 => Self::Q5_1,
             _ => Self::Q8_0,
         })
     }
@@ -61,16 +63,13 @@ impl Form {
     }
 }
 
-/// Rewrites an affine matrix as blocks, on all cores. `None` if blocks cannot hold it: rows that do not divide, or a
-/// scale that f16 cannot hold.
+/// Rewrites an affine matrix as blocks of a form that has room for its codes, on all cores. `None` if f16 cannot hold
+/// a scale.
 ///
 /// # Errors
 /// [`LoadError::InvalidCheckpoint`] if scales or biases are of no float type.
-pub(super) fn encode(matrix: &AffineMatrix<'_>) -> Result<Option<Encoded>, LoadError> {
+pub(super) fn encode(matrix: &AffineMatrix<'_>, form: Form) -> Result<Option<Encoded>, LoadError> {
     let bits = matrix.quantization.bits;
-    let Some(form) = Form::of(bits, matrix.inputs) else {
-        return Ok(None);
-    };
     let centre = match form {
         Form::Q4_1 | Form::Q5_1 => 0.0,
         // Codes around zero keep the offsets small, and with them what rounding the activations does to the sum.
@@ -98,7 +97,7 @@ pub(super) fn encode(matrix: &AffineMatrix<'_>) -> Result<Option<Encoded>, LoadE
         }
         Ok(())
     })?;
-    Ok(Some(Encoded { form, bytes, offsets: (form == Form::Q8_0).then_some(offsets) }))
+    Ok(Some(Encoded { bytes, offsets: (form == Form::Q8_0).then_some(offsets) }))
 }
 
 /// Fills `offsets`, and says whether f16 holds every scale (and bias, where the form stores it) without harm.
@@ -164,7 +163,7 @@ mod tests {
     use crate::model::Quantization;
     use crate::model::affine::AffineMatrix;
     use crate::runner::candle::blocks::BlockMatrix;
-    use candle_core::{Device, Tensor};
+    use candle_core::Tensor;
 
     /// Bytes of a matrix of 8 rows whose codes, scales and biases differ everywhere.
     struct Stored {
@@ -203,6 +202,15 @@ mod tests {
         }
     }
 
+    /// All forms that have room for codes of this width.
+    fn forms(bits: usize) -> &'static [Form] {
+        match bits {
+            ..=4 => &[Form::Q4_1, Form::Q5_1, Form::Q8_0],
+            5 => &[Form::Q5_1, Form::Q8_0],
+            _ => &[Form::Q8_0],
+        }
+    }
+
     #[test]
     fn blocks_hold_exactly_the_affine_values() {
         for bits in [2, 3, 4, 5, 6, 8] {
@@ -212,11 +220,13 @@ mod tests {
                 let mut expected = vec![0.0; ROWS * inputs];
                 matrix.dequantize_rows(0, &mut expected).unwrap();
 
-                let blocks = BlockMatrix::new(&matrix, &Device::Cpu, "m").unwrap().unwrap();
-                let ids = Tensor::arange(0_u32, ROWS as u32, &Device::Cpu).unwrap();
-                let got = blocks.rows(&ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                for &form in forms(bits) {
+                    let blocks = BlockMatrix::new(&matrix, form, &Device::Cpu, "m").unwrap().unwrap();
+                    let ids = Tensor::arange(0_u32, ROWS as u32, &Device::Cpu).unwrap();
+                    let got = blocks.rows(&ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
 
-                assert_eq!(got, expected, "{bits} bits, group {group}, {inputs} inputs");
+                    assert_eq!(got, expected, "{bits} bits, group {group}, {inputs} inputs, {form:?}");
+                }
             }
         }
     }
@@ -233,13 +243,15 @@ mod tests {
             let x: Vec<f32> = (0..3 * inputs).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
             let x = Tensor::from_vec(x, (3, inputs), &Device::Cpu).unwrap();
 
-            let blocks = BlockMatrix::new(&matrix, &Device::Cpu, "m").unwrap().unwrap();
             let exact = x.matmul(&dense.t().unwrap()).unwrap();
-            let off = (blocks.product(&x).unwrap() - &exact).unwrap();
             let size = |t: &Tensor| t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+            for &form in forms(bits) {
+                let blocks = BlockMatrix::new(&matrix, form, &Device::Cpu, "m").unwrap().unwrap();
+                let off = (blocks.product(&x).unwrap() - &exact).unwrap();
 
-            let error = size(&off) / size(&exact);
-            assert!(error < 0.02, "{bits} bits: {error}");
+                let error = size(&off) / size(&exact);
+                assert!(error < 0.02, "{bits} bits, {form:?}: {error}");
+            }
         }
     }
 
@@ -247,7 +259,7 @@ mod tests {
     fn a_scale_that_f16_cannot_hold_keeps_the_matrix_dense() {
         for scale in [1e-9, 1e6] {
             let stored = Stored::new(4, 64, 128, scale);
-            assert!(encode(&stored.matrix(4, 64, 128)).unwrap().is_none(), "{scale}");
+            assert!(encode(&stored.matrix(4, 64, 128), Form::Q4_1).unwrap().is_none(), "{scale}");
         }
     }
 }

@@ -1,6 +1,7 @@
 use crate::model::DecoderSpec;
 use crate::plan::BlockMove;
 use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
 
 /// Keys and values of all layers, in blocks of positions. A position's place, its *index*, is
 /// `block * block_tokens + position % block_tokens`.
@@ -16,6 +17,27 @@ pub(super) struct KvMemory {
 struct LayerKv {
     keys: Tensor,
     values: Tensor,
+}
+
+/// Where some consecutive positions of a sequence stand.
+#[derive(Debug)]
+pub(super) enum Places {
+    /// One after the other, as in memory that was given out in order.
+    Run(Range<usize>),
+    /// Anywhere: u32 `[positions]`.
+    Scattered(Tensor),
+}
+
+impl Places {
+    /// `indices` is not empty.
+    pub(super) fn new(indices: Vec<u32>, device: &Device) -> Result<Self> {
+        if indices.is_sorted_by(|a, b| a + 1 == *b) {
+            let start = indices[0] as usize;
+            return Ok(Self::Run(start..start + indices.len()));
+        }
+        let len = indices.len();
+        Ok(Self::Scattered(Tensor::from_vec(indices, len, device)?))
+    }
 }
 
 impl KvMemory {
@@ -43,10 +65,13 @@ impl KvMemory {
         memory.values.scatter_set(indices, &values.to_dtype(dtype)?, 0)
     }
 
-    /// Reads the places `indices`, u32 `[positions]`: keys and values, f32 `[positions, width]`.
-    pub(super) fn read(&self, layer: usize, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// Reads places: keys and values, f32 `[places, width]`. A run of f32 memory is not copied.
+    pub(super) fn read(&self, layer: usize, places: &Places) -> Result<(Tensor, Tensor)> {
         let memory = &self.layers[layer];
-        let gather = |from: &Tensor| from.index_select(indices, 0)?.to_dtype(DType::F32);
+        let gather = |from: &Tensor| match places {
+            Places::Run(run) => from.narrow(0, run.start, run.len())?.to_dtype(DType::F32),
+            Places::Scattered(indices) => from.index_select(indices, 0)?.to_dtype(DType::F32),
+        };
         Ok((gather(&memory.keys)?, gather(&memory.values)?))
     }
 

@@ -1,6 +1,7 @@
 use super::blocks::BlockMatrix;
 use super::embedding::Embedding;
 use super::error::device_error;
+use super::gguf::Form;
 use super::linear::{Linear, LinearWeight};
 use super::norm::RmsNorm;
 use super::report::{LoadProgress, LoadReport};
@@ -75,7 +76,10 @@ impl Loader<'_> {
         let blocks = match self.mode {
             ComputeMode::F32 => None,
             ComputeMode::Int8 => {
-                let blocks = BlockMatrix::new(&matrix, self.device, path)?;
+                let blocks = match Form::of(matrix.quantization.bits, matrix.inputs, self.device) {
+                    None => None,
+                    Some(form) => BlockMatrix::new(&matrix, form, self.device, path)?,
+                };
                 if blocks.is_none() {
                     self.report.kept_dense.push(path.to_owned());
                 }

@@ -40,7 +40,7 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
                 sum.weights += elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
             }
             Storage::Affine(quantization) => {
-                let form = Form::of(quantization.bits, module.inputs).filter(|_| mode == ComputeMode::Int8);
+                let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode == ComputeMode::Int8);
                 let Some(form) = form else {
                     sum.weights += 4 * elements;
                     continue;

@@ -1,4 +1,4 @@
-use super::kv_memory::KvMemory;
+use super::kv_memory::{KvMemory, Places};
 use super::rope_table::RopeTable;
 use crate::model::DecoderSpec;
 use crate::runner::{Batch, BatchRow, ForwardError};
@@ -25,8 +25,8 @@ pub(super) struct Step {
 pub(super) struct RowReach {
     /// Its tokens in the batch.
     pub(super) span: Range<usize>,
-    /// The places of the positions that any of its tokens sees, in order: u32 `[keys]`.
-    pub(super) places: Tensor,
+    /// The places of the positions that any of its tokens sees, in order.
+    pub(super) places: Places,
     /// The row in pieces that are attended to at once.
     pub(super) tiles: Vec<Tile>,
 }
@@ -126,7 +126,7 @@ impl RowReach {
                 Ok(Tile { queries, keys: keys.start - start..keys.end - start, mask })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { span: row.span.clone(), places: Tensor::from_vec(places, end - start, device)?, tiles })
+        Ok(Self { span: row.span.clone(), places: Places::new(places, device)?, tiles })
     }
 }
 
@@ -190,7 +190,10 @@ mod tests {
     /// Which positions each query of a row sees, found from its tiles.
     fn seen(row: &BatchRow<'_>, window: Option<usize>, heads: usize) -> Vec<Vec<u32>> {
         let reach = RowReach::new(row, window, heads, 16, &Device::Cpu).unwrap();
-        let places = reach.places.to_vec1::<u32>().unwrap();
+        let places: Vec<u32> = match &reach.places {
+            Places::Run(run) => run.clone().map(|place| place as u32).collect(),
+            Places::Scattered(indices) => indices.to_vec1::<u32>().unwrap(),
+        };
         let mut all = Vec::new();
         for tile in &reach.tiles {
             let keys = &places[tile.keys.clone()];

@@ -1,0 +1,246 @@
+use super::{LoadedModel, ModelParts, TextPool};
+use crate::config::{ConfigError, Loaded};
+use crate::presets::{EffectivePreset, Presets, ResolveError};
+use lmx_actors::cell::{ActorSystem, Cell, CellSpec, MailboxCapacities};
+use lmx_actors::engine::ForwardFactory;
+use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
+use lmx_runtime::ids::BlockId;
+use lmx_runtime::model::Blueprint;
+use lmx_runtime::runner::candle::{CandleForward, CandleModel, LoadProgress, estimate_memory, pick};
+use lmx_runtime::runner::{Batch, BatchRow, Forward, ForwardError};
+use lmx_runtime::scheduler::Limits;
+use lmx_runtime::text::{ChatTemplate, TemplateError, TemplateFiles, TextError, Tokenizer};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Share of the machine's memory that models may take.
+const MAX_MEMORY_SHARE: f64 = 0.9;
+/// Tokens of the step that a model computes before it serves.
+const WARMUP_TOKENS: usize = 32;
+
+/// Why a model does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    /// Its checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] LoadError),
+    /// Its tokenizer cannot be used.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[from] TextError),
+    /// A file that it needs is not there.
+    #[error("`{0}` is missing")]
+    MissingFile(&'static str),
+    /// Its chat template cannot be used.
+    #[error("chat template: {0}")]
+    Template(#[from] TemplateError),
+    /// Its preset cannot be used.
+    #[error(transparent)]
+    Preset(#[from] ResolveError),
+    /// A setting does not go with this model.
+    #[error("{0}")]
+    Setting(#[from] lmx_runtime::config::InvalidSetting),
+    /// An actor did not start.
+    #[error("the actor `{0}` did not start")]
+    Actor(&'static str),
+    /// It took longer than it may.
+    #[error("loading took longer than {0} s; raise `models.load_timeout_sec` if it only needs more time")]
+    Timeout(u64),
+    /// The loader panicked.
+    #[error("the loader crashed: {0}")]
+    Crashed(String),
+}
+
+impl LoadFailure {
+    /// The outcome's word, the same in the API, the log, metrics and the compatibility matrix.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Checkpoint(error) => error.outcome(),
+            Self::Tokenizer(_) | Self::Template(_) => "invalid_checkpoint",
+            Self::MissingFile(_) => "model_incomplete",
+            Self::Timeout(_) => "load_timeout",
+            Self::Preset(_) | Self::Setting(_) | Self::Actor(_) | Self::Crashed(_) => "loader_crashed",
+        }
+    }
+}
+
+impl From<ConfigError> for LoadFailure {
+    fn from(error: ConfigError) -> Self {
+        Self::Preset(ResolveError::Config(error))
+    }
+}
+
+/// A model in memory, without its actors.
+pub struct Prepared {
+    id: String,
+    root: String,
+    preset: EffectivePreset,
+    model: Arc<CandleModel>,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    limits: Limits,
+    fingerprint: u128,
+    weights_bytes: u64,
+}
+
+/// Loads models: checkpoint, weights, text, actors.
+pub struct Loader {
+    system: Arc<ActorSystem>,
+    presets: Presets,
+    config: Loaded,
+    text: Arc<TextPool>,
+    machine_bytes: u64,
+}
+
+impl Loader {
+    /// A loader for models under this configuration, on a machine with `machine_bytes` of memory.
+    pub fn new(system: Arc<ActorSystem>, presets: Presets, config: Loaded, text: Arc<TextPool>, machine_bytes: u64) -> Self {
+        Self { system, presets, config, text, machine_bytes }
+    }
+
+    /// How long loading a model may take.
+    pub fn time_limit(&self) -> Duration {
+        self.config.config.models.load_timeout()
+    }
+
+    /// Reads a model's files and brings its weights to the device. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`LoadFailure`]; nothing of the model is left then.
+    pub fn prepare(
+        &self,
+        source: &Source,
+        preset: Option<&str>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Prepared, LoadFailure> {
+        let id = source.id();
+        let preset = self.presets.resolve(&id, preset, &self.config)?;
+        let checkpoint = Checkpoint::open(source)?;
+        let blueprint = Blueprint::read(&checkpoint)?;
+        let tokenizer = Arc::new(read_tokenizer(&checkpoint)?);
+        let template = read_template(&checkpoint, preset.chat_template.as_deref())?;
+
+        let config = &preset.config;
+        let device = pick();
+        let weights_bytes = estimate_memory(&blueprint, &device, config.compute.mode).total();
+        let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
+        if weights_bytes > may_take {
+            return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
+        }
+        let model = CandleModel::load(&checkpoint, &device, config.compute.mode, progress)?;
+        let limits = self.limits(&preset, &model, may_take - weights_bytes)?;
+        config.scheduler.validate(limits.block_tokens)?;
+        if config.models.warmup {
+            warm_up(&model, limits)?;
+        }
+        let root = checkpoint.path().map_or_else(|| id.clone(), |path| path.display().to_string());
+        let fingerprint = u128::from(checkpoint.fingerprint());
+        Ok(Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes })
+    }
+
+    /// Starts the actors of a prepared model. Must be called on the thread of the actor system.
+    ///
+    /// # Errors
+    /// [`LoadFailure::Actor`].
+    pub fn start(&self, prepared: Prepared) -> Result<LoadedModel, LoadFailure> {
+        let Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes } = prepared;
+        tracing::info!(
+            model = id,
+            family = model.facts().family,
+            weights_bytes,
+            kv_blocks = limits.num_blocks,
+            context_tokens = limits.sequence_tokens(),
+            mode = %preset.config.compute.mode,
+            preset = preset.name.as_deref().unwrap_or("none"),
+            "model loaded"
+        );
+        let (eos_ids, vocab_size) = (model.facts().eos_ids.clone(), model.facts().vocab);
+        let mailbox = &preset.config.actors.mailbox;
+        let mailboxes = MailboxCapacities {
+            scheduler: mailbox.scheduler,
+            engine: mailbox.engine,
+            kv_cache: mailbox.kv_cache,
+        };
+        let spec = CellSpec {
+            model: id.clone(),
+            forward: factory(model, limits),
+            tokenizer,
+            scheduler: preset.config.scheduler.clone(),
+            limits,
+            fingerprint,
+            prefix_cache: preset.config.kv.prefix_cache,
+            mailboxes,
+        };
+        let cell = Cell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
+        let text = self.text.clone();
+        Ok(LoadedModel::new(ModelParts { id, root, cell, template, eos_ids, vocab_size, preset, text }))
+    }
+
+    /// How many blocks of KV memory there are: what the configuration allows, and never more than all sequences together
+    /// can use.
+    fn limits(&self, preset: &EffectivePreset, model: &CandleModel, free_bytes: u64) -> Result<Limits, LoadFailure> {
+        let config = &preset.config;
+        let block_tokens = config.kv.block_tokens.get();
+        let context_tokens = model.facts().context_tokens;
+        let block_bytes = (model.kv_bytes_per_token() * block_tokens) as u64;
+        let budget = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
+        let usable = config.scheduler.max_sequences.get().saturating_mul(context_tokens.div_ceil(block_tokens));
+        let num_blocks = usize::try_from(budget / block_bytes).unwrap_or(usize::MAX).min(usable);
+        let least = 2;
+        if num_blocks < least {
+            let needed = block_bytes * least as u64;
+            return Err(LoadError::InsufficientMemory { needed, available: budget }.into());
+        }
+        Ok(Limits { block_tokens, num_blocks, context_tokens })
+    }
+}
+
+fn factory(model: Arc<CandleModel>, limits: Limits) -> ForwardFactory {
+    Arc::new(move || build(&model, limits).map(|forward| Box::new(forward) as Box<dyn Forward>))
+}
+
+fn build(model: &Arc<CandleModel>, limits: Limits) -> Result<CandleForward, ForwardError> {
+    let size = |n| NonZeroUsize::new(n).ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()));
+    CandleForward::new(model.clone(), size(limits.num_blocks)?, size(limits.block_tokens)?)
+        .map_err(|error| ForwardError::Failed(error.to_string()))
+}
+
+/// Computes one prompt and throws it away: kernels are chosen and compiled, weights are paged in and rearranged.
+fn warm_up(model: &Arc<CandleModel>, limits: Limits) -> Result<(), LoadFailure> {
+    let tokens = vec![0u32; WARMUP_TOKENS.min(limits.sequence_tokens())];
+    let num_blocks = tokens.len().div_ceil(limits.block_tokens);
+    let small = Limits { num_blocks, ..limits };
+    let crashed = |error: ForwardError| LoadFailure::Crashed(error.to_string());
+    let mut forward = build(model, small).map_err(crashed)?;
+    let positions: Vec<u32> = (0..tokens.len() as u32).collect();
+    let table: Vec<BlockId> = (0..num_blocks as u32).map(BlockId).collect();
+    let rows = [BatchRow { span: 0..tokens.len(), context_tokens: tokens.len(), table: &table }];
+    let wanted = [tokens.len() as u32 - 1];
+    let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &wanted };
+    let mut logits = Vec::new();
+    forward.forward(&batch, &mut logits).map_err(crashed)?;
+    if logits.iter().any(|logit| !logit.is_finite()) {
+        return Err(LoadFailure::Crashed("the first step gave logits that are not finite".to_owned()));
+    }
+    Ok(())
+}
+
+fn read_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, LoadFailure> {
+    let Some(json) = checkpoint.file("tokenizer.json")? else { return Err(LoadFailure::MissingFile("tokenizer.json")) };
+    let config = checkpoint.file("tokenizer_config.json")?;
+    Ok(Tokenizer::from_bytes(&json, config.as_deref())?)
+}
+
+fn read_template(checkpoint: &Checkpoint, preset: Option<&str>) -> Result<Option<ChatTemplate>, LoadFailure> {
+    let config = checkpoint.file("tokenizer_config.json")?;
+    let json = checkpoint.file("chat_template.json")?;
+    let jinja = checkpoint.file("chat_template.jinja")?;
+    let jinja = jinja.as_deref().map(String::from_utf8_lossy);
+    let files = TemplateFiles {
+        tokenizer_config: config.as_deref(),
+        jinja: preset.or(jinja.as_deref()),
+        json: json.as_deref(),
+        additional: &[],
+    };
+    Ok(ChatTemplate::from_files(&files)?)
+}
