@@ -24,6 +24,13 @@ pub fn run(args: &ParityArgs) -> Outcome {
         Ok(inputs) => inputs,
         Err(error) => return fail(Outcome::Usage, format_args!("{}: {error}", args.inputs.display())),
     };
+    // Found before the prompts are computed, not after.
+    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return fail(
+            Outcome::Usage,
+            format_args!("cannot write {}: there is no folder {}", args.out.display(), folder.display()),
+        );
+    }
     let checkpoint = resolve(&args.model, &loaded.config.models).and_then(|source| Checkpoint::open(&source));
     let model = match checkpoint.and_then(|checkpoint| load(args, &checkpoint)) {
         Ok(model) => model,

@@ -34,7 +34,9 @@ pub fn run(
         return Err(ParityError::TooLong { prompt, tokens, n_greedy: max_tokens, max: context_tokens });
     }
     let sizes = Sizes::new(inputs, options);
-    let mut driver = Driver::new(inputs, options, context_tokens, sizes, forward(sizes)?);
+    let forward = forward(sizes)?;
+    check_vocabulary(inputs, forward.shape().vocab_size)?;
+    let mut driver = Driver::new(inputs, options, context_tokens, sizes, forward);
     let prompts: Vec<(&str, Arc<[u32]>)> =
         inputs.prompts.iter().map(|(name, ids)| (name.as_str(), ids.as_slice().into())).collect();
     let mut numbers = Vec::with_capacity(prompts.len());
@@ -46,6 +48,16 @@ pub fn run(
         }
     }
     Ok(numbers)
+}
+
+fn check_vocabulary(inputs: &ParityInputs, vocab: usize) -> Result<(), ParityError> {
+    for (name, ids) in &inputs.prompts {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
+            let reason = format!("prompt `{name}` holds token {id}, the model's vocabulary has {vocab}");
+            return Err(ParityError::Inputs(reason));
+        }
+    }
+    Ok(())
 }
 
 /// An engine and what comes out of it.

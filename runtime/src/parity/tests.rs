@@ -81,6 +81,19 @@ fn a_prompt_that_does_not_fit_is_named() {
 }
 
 #[test]
+fn a_token_outside_of_the_vocabulary_is_named() {
+    let inputs = ParityInputs { prompts: [("a".to_owned(), vec![1, 97])].into(), n_greedy: 1 };
+    let forward = |sizes: Sizes| {
+        let config = FakeConfig::new(sizes.num_blocks.get(), sizes.block_tokens.get());
+        Ok(Box::new(FakeForward::new(config)) as Box<dyn Forward>)
+    };
+
+    let error = run(&inputs, ParityOptions::default(), 100, forward, &mut |_| {}).unwrap_err();
+
+    assert_eq!(error.to_string(), "invalid inputs: prompt `a` holds token 97, the model's vocabulary has 97");
+}
+
+#[test]
 fn the_numbers_are_written_under_the_names_of_the_fixtures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.safetensors");
