@@ -2,7 +2,7 @@
 """The official `openai` client against a real `lmx serve` with the built-in model.
 
     pip install -r tests/sdk/requirements.txt
-    python tests/sdk/test_openai.py --lmx target/release/lmx
+    python tests/sdk/openai_client.py --lmx target/release/lmx
 
 Starts the server on a free port of 127.0.0.1, runs every check, stops the server by a signal and looks at its exit code.
 """
