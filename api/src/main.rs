@@ -2,13 +2,15 @@
 
 use clap::Parser;
 use lmx_api::cli::args::{Cli, Command, Outcome};
-use lmx_api::cli::{chat, parity, serve};
+use lmx_api::cli::{chat, config, inspect, list, parity, serve};
 
 fn main() -> Outcome {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Parity(args) => parity::run(&args),
-        _ => Outcome::Usage,
+        Command::Config(command) => config::run(&command),
     }
 }

@@ -3,6 +3,11 @@
 pub mod args;
 pub mod args_config;
 pub mod chat;
+pub mod config;
+mod examine;
+pub mod inspect;
+pub mod list;
 pub mod parity;
 pub mod serve;
 pub mod terminal;
+mod units;

@@ -3,6 +3,7 @@ use super::embedding::Embedding;
 use super::kv_memory::KvMemory;
 use super::linear::Linear;
 use super::load::Loader;
+use super::memory::{kv_bytes_per_token, kv_dtype};
 use super::norm::RmsNorm;
 use super::report::{LoadProgress, LoadReport};
 use super::step::Step;
@@ -99,17 +100,14 @@ impl CandleModel {
         &self.device
     }
 
-    /// Type of keys and values in memory: f32 on CPUs and in mode `f32`, else bf16, whose range no key exceeds.
+    /// Type of keys and values in memory.
     pub fn kv_dtype(&self) -> DType {
-        match self.mode {
-            ComputeMode::Int8 if !self.device.is_cpu() => DType::BF16,
-            ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
-        }
+        kv_dtype(&self.device, self.mode)
     }
 
     /// Bytes of KV memory that one token takes in all layers.
     pub fn kv_bytes_per_token(&self) -> usize {
-        self.facts.kv_elements_per_token * self.kv_dtype().size_in_bytes()
+        kv_bytes_per_token(&self.facts, &self.device, self.mode)
     }
 
     pub(super) fn spec(&self) -> &DecoderSpec {

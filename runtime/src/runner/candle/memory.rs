@@ -1,8 +1,8 @@
 use super::gguf::Form;
 use crate::checkpoint::{Dtype, element_bytes};
 use crate::config::ComputeMode;
-use crate::model::{Blueprint, ModuleKind, Storage};
-use candle_core::Device;
+use crate::model::{Blueprint, ModelFacts, ModuleKind, Storage};
+use candle_core::{DType, Device};
 
 /// Bytes that a model will take once it is loaded, KV memory apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,4 +57,17 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
         }
     }
     sum
+}
+
+/// Type of keys and values in memory: f32 on CPUs and in mode `f32`, else bf16, whose range no key exceeds.
+pub(super) fn kv_dtype(device: &Device, mode: ComputeMode) -> DType {
+    match mode {
+        ComputeMode::Int8 if !device.is_cpu() => DType::BF16,
+        ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
+    }
+}
+
+/// Bytes of KV memory that one token takes in all layers.
+pub fn kv_bytes_per_token(facts: &ModelFacts, device: &Device, mode: ComputeMode) -> usize {
+    facts.kv_elements_per_token * kv_dtype(device, mode).size_in_bytes()
 }

@@ -25,5 +25,5 @@ mod step;
 pub use decoder::CandleModel;
 pub use devices::pick;
 pub use forward::CandleForward;
-pub use memory::{MemoryEstimate, estimate_memory};
+pub use memory::{MemoryEstimate, estimate_memory, kv_bytes_per_token};
 pub use report::{LoadProgress, LoadReport};

@@ -1,0 +1,52 @@
+//! Looks at a model without loading it.
+
+use lmx_runtime::checkpoint::{Checkpoint, LoadError, MissingFile, Source};
+use lmx_runtime::config::ComputeMode;
+use lmx_runtime::model::{Blueprint, ModelFacts};
+use lmx_runtime::runner::candle::{estimate_memory, pick};
+
+/// A model whose files are all there and agree with each other.
+pub(super) struct Examined {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) blueprint: Blueprint,
+    pub(super) facts: ModelFacts,
+}
+
+/// Opens and checks a model. Reads no weights.
+pub(super) fn examine(source: &Source) -> Result<Examined, LoadError> {
+    let checkpoint = Checkpoint::open(source)?;
+    let blueprint = Blueprint::read(&checkpoint)?;
+    if !has(&checkpoint, "tokenizer.json")? {
+        return Err(LoadError::ModelIncomplete {
+            model: checkpoint.id().to_owned(),
+            missing: vec![MissingFile::absent("tokenizer.json")],
+            hint: "without it the model can neither read nor write text".to_owned(),
+        });
+    }
+    let facts = ModelFacts::of(&blueprint);
+    Ok(Examined { checkpoint, blueprint, facts })
+}
+
+/// Whether the model has a file; of a folder without reading it.
+fn has(checkpoint: &Checkpoint, name: &str) -> Result<bool, LoadError> {
+    match checkpoint.path() {
+        Some(folder) => Ok(folder.join(name).is_file()),
+        None => Ok(checkpoint.file(name)?.is_some()),
+    }
+}
+
+impl Examined {
+    /// Bytes that the loaded weights will take on this machine.
+    pub(super) fn memory_bytes(&self, mode: ComputeMode) -> u64 {
+        estimate_memory(&self.blueprint, &pick(), mode).total()
+    }
+
+    /// How most matrices are stored, and whether others are stored otherwise.
+    pub(super) fn quantization(&self) -> String {
+        match &self.facts.storage[..] {
+            [] => "none".to_owned(),
+            [(only, _)] => only.clone(),
+            [(most, _), ..] => format!("{most}, mixed"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `lmx inspect`: one model, without loading it.
+
+mod report;
+mod text;
+
+use super::args::{InspectArgs, Outcome};
+use super::examine::examine;
+use super::terminal::{advice, configuration, fail_load, print};
+use crate::catalog::resolve;
+use lmx_runtime::checkpoint::LoadError;
+use report::Report;
+use serde_json::json;
+
+/// Runs the command.
+pub fn run(args: &InspectArgs) -> Outcome {
+    let config = match configuration(&args.config, args.config.set.clone()) {
+        Ok(loaded) => loaded.config,
+        Err(outcome) => return outcome,
+    };
+    let examined = resolve(&args.model, &config.models).and_then(|source| examine(&source));
+    let report = match examined {
+        Ok(model) => Report::new(&args.model, &model, config.compute.mode),
+        Err(error) if args.json => {
+            print(&(broken(&args.model, &error) + "\n"));
+            return Outcome::Failed;
+        }
+        Err(error) => return fail_load(&error),
+    };
+    if args.json {
+        print(&(serde_json::to_string(&report).expect("a report is plain data") + "\n"));
+    } else {
+        print(&report.to_text());
+    }
+    // A model whose text cannot be read is no model that can be served.
+    if report.problems.is_empty() { Outcome::Done } else { Outcome::Failed }
+}
+
+/// What is wrong with a model, for programs.
+fn broken(model: &str, error: &LoadError) -> String {
+    json!({ "id": model, "outcome": error.outcome(), "reason": error.to_string(), "advice": advice(error) }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lmx_runtime::checkpoint::{MissingFile, Source};
+    use lmx_runtime::config::ComputeMode;
+    use std::path::{Path, PathBuf};
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name).join("model")
+    }
+
+    fn report(name: &str) -> Report {
+        Report::new(name, &examine(&Source::Folder(fixture(name))).unwrap(), ComputeMode::Int8)
+    }
+
+    #[test]
+    fn a_report_holds_what_decides_how_a_model_runs() {
+        let report = report("llama-mixed");
+
+        assert_eq!((report.outcome, report.family, report.problems.len()), ("loadable", "llama", 0));
+        assert!(report.memory_bytes.f32 > report.memory_bytes.int8 && report.memory_bytes.int8 > 0);
+        assert!(report.storage.len() > 1, "{:?}", report.storage);
+        assert_eq!(report.chat_templates, ["default"]);
+        assert!(report.eos_tokens.iter().all(|token| token.text.is_some()));
+    }
+
+    #[test]
+    fn the_text_names_prefix_window_and_templates() {
+        let wrapped = report("qwen2-wrapped").to_text();
+        let window = report("mistral-bf16-window").to_text();
+
+        assert!(wrapped.contains("language_model."), "{wrapped}");
+        assert!(window.lines().any(|line| line.starts_with("window") && line.contains("tokens in")), "{window}");
+        assert!(window.lines().any(|line| line.starts_with("chat templates") && line.ends_with("default")), "{window}");
+    }
+
+    #[test]
+    fn a_broken_model_is_told_with_outcome_reason_and_advice() {
+        let missing = vec![MissingFile::absent("config.json")];
+        let error = LoadError::ModelIncomplete { model: "m".into(), missing, hint: "copy it".into() };
+
+        let said: serde_json::Value = serde_json::from_str(&broken("m", &error)).unwrap();
+
+        assert_eq!(said["outcome"], "model_incomplete");
+        assert!(said["reason"].as_str().unwrap().contains("config.json is missing"));
+        assert!(said["advice"].as_str().unwrap().contains("finish the download"));
+    }
+}

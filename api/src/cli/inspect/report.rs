@@ -1,0 +1,190 @@
+use super::super::examine::Examined;
+use super::super::units;
+use super::text::{Text, Token};
+use lmx_runtime::config::ComputeMode;
+use lmx_runtime::runner::candle::{kv_bytes_per_token, pick};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that can be told of a model before it is loaded.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) id: String,
+    path: Option<PathBuf>,
+    pub(super) outcome: &'static str,
+    pub(super) family: &'static str,
+    parameters: u64,
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
+    context_tokens: usize,
+    window: Option<Window>,
+    tied_embeddings: bool,
+    key_prefix: String,
+    /// How many matrices are stored how, most frequent first.
+    pub(super) storage: Vec<Stored>,
+    quantization: Option<String>,
+    /// Modules that `config.json` or the shapes set apart from `quantization`.
+    exceptions: usize,
+    weights_bytes: u64,
+    pub(super) memory_bytes: MemoryBytes,
+    /// In the configured compute mode on this machine's device.
+    kv_bytes_per_token: usize,
+    kv_bytes_full_context: u64,
+    pub(super) eos_tokens: Vec<Token>,
+    special_tokens: BTreeMap<&'static str, Token>,
+    pub(super) chat_templates: Vec<String>,
+    unexpected_tensors: Vec<String>,
+    skipped_tensors: usize,
+    /// What keeps the model from being served although its weights are sound.
+    pub(super) problems: Vec<String>,
+}
+
+/// Layers that see only the last tokens.
+#[derive(Debug, Serialize)]
+struct Window {
+    layers: usize,
+    tokens: usize,
+}
+
+/// Matrices that are stored alike.
+#[derive(Debug, Serialize)]
+pub(super) struct Stored {
+    storage: String,
+    matrices: usize,
+}
+
+/// What the loaded weights take, KV memory apart.
+#[derive(Debug, Serialize)]
+pub(super) struct MemoryBytes {
+    pub(super) int8: u64,
+    pub(super) f32: u64,
+}
+
+impl Report {
+    /// `id`: the name that the model was asked for by.
+    pub(super) fn new(id: &str, model: &Examined, mode: ComputeMode) -> Self {
+        let Examined { checkpoint, blueprint, facts } = model;
+        let kv_bytes = kv_bytes_per_token(facts, &pick(), mode);
+        let storage: Vec<Stored> = facts
+            .storage
+            .iter()
+            .map(|(storage, matrices)| Stored { storage: storage.clone(), matrices: *matrices })
+            .collect();
+        let quantization = blueprint.config.quantization.global().map(|global| global.to_string());
+        let exceptions =
+            storage.iter().filter(|stored| quantization.as_ref().is_some_and(|global| stored.storage != *global));
+        let Text { eos_tokens, special_tokens, chat_templates, problems } = Text::read(checkpoint, &facts.eos_ids);
+        Self {
+            id: id.to_owned(),
+            path: checkpoint.path().map(ToOwned::to_owned),
+            outcome: if problems.is_empty() { "loadable" } else { "invalid_checkpoint" },
+            family: facts.family,
+            parameters: facts.parameters,
+            layers: facts.layers,
+            hidden: facts.hidden,
+            heads: facts.heads,
+            kv_heads: facts.kv_heads,
+            head_dim: facts.head_dim,
+            vocab: facts.vocab,
+            context_tokens: facts.context_tokens,
+            window: facts.window.map(|(layers, tokens)| Window { layers, tokens }),
+            tied_embeddings: blueprint.spec.tied,
+            key_prefix: facts.key_prefix.clone(),
+            exceptions: exceptions.map(|stored| stored.matrices).sum(),
+            storage,
+            quantization,
+            weights_bytes: checkpoint.weights_bytes(),
+            memory_bytes: MemoryBytes {
+                int8: model.memory_bytes(ComputeMode::Int8),
+                f32: model.memory_bytes(ComputeMode::F32),
+            },
+            kv_bytes_per_token: kv_bytes,
+            kv_bytes_full_context: kv_bytes as u64 * facts.context_tokens as u64,
+            eos_tokens,
+            special_tokens,
+            chat_templates,
+            unexpected_tensors: blueprint.unexpected.clone(),
+            skipped_tensors: blueprint.skipped,
+            problems,
+        }
+    }
+
+    /// One line per fact.
+    pub(super) fn to_text(&self) -> String {
+        let attention = match self.heads / self.kv_heads.max(1) {
+            1 => format!("{} heads of {}", self.heads, self.head_dim),
+            group => format!("{} heads of {}, {group} per key head", self.heads, self.head_dim),
+        };
+        let window = match &self.window {
+            None => "none".to_owned(),
+            Some(Window { layers, tokens }) => format!("{tokens} tokens in {layers} of {} layers", self.layers),
+        };
+        let storage = self.storage.iter().map(|stored| format!("{} x {}", stored.matrices, stored.storage));
+        let quantization = match &self.quantization {
+            None => "none".to_owned(),
+            Some(global) if self.exceptions == 0 => global.clone(),
+            Some(global) => format!("{global}; {} matrices differ", self.exceptions),
+        };
+        let prefix = if self.key_prefix.is_empty() { "none" } else { &self.key_prefix };
+        let tokens = |tokens: &[Token]| list(tokens.iter().map(Token::to_string));
+        let specials = self.special_tokens.iter().map(|(role, token)| format!("{role} {token}"));
+        let mut rows = vec![
+            ("model", self.id.clone()),
+            (
+                "folder",
+                self.path.as_ref().map_or_else(|| "inside the program".to_owned(), |path| path.display().to_string()),
+            ),
+            ("family", self.family.to_owned()),
+            ("parameters", units::count(self.parameters)),
+            ("layers", format!("{}, hidden {}", self.layers, self.hidden)),
+            ("attention", attention),
+            ("window", window),
+            ("context", format!("{} tokens", self.context_tokens)),
+            ("vocabulary", format!("{}{}", self.vocab, if self.tied_embeddings { ", embeddings tied" } else { "" })),
+            ("key prefix", prefix.to_owned()),
+            ("quantisation", quantization),
+            ("matrices", list(storage)),
+            ("weights", format!("{} on disk", units::bytes(self.weights_bytes))),
+            (
+                "memory",
+                format!(
+                    "{} in int8, {} in f32",
+                    units::bytes(self.memory_bytes.int8),
+                    units::bytes(self.memory_bytes.f32)
+                ),
+            ),
+            (
+                "kv memory",
+                format!(
+                    "{} per token, {} for a full context",
+                    units::bytes(self.kv_bytes_per_token as u64),
+                    units::bytes(self.kv_bytes_full_context)
+                ),
+            ),
+            ("end tokens", tokens(&self.eos_tokens)),
+            ("special tokens", list(specials)),
+            ("chat templates", list(self.chat_templates.iter().cloned())),
+            ("skipped tensors", self.skipped_tensors.to_string()),
+            ("unknown tensors", list(self.unexpected_tensors.iter().cloned())),
+        ];
+        rows.extend(self.problems.iter().map(|problem| ("problem", problem.clone())));
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    }
+}
+
+/// The first few of a list, and how many more there are.
+fn list(items: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let items: Vec<String> = items.collect();
+    match items.len() {
+        0 => "none".to_owned(),
+        n if n <= SHOWN => items.join(", "),
+        n => format!("{} and {} more", items[..SHOWN].join(", "), n - SHOWN),
+    }
+}

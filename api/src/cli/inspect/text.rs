@@ -1,0 +1,85 @@
+use lmx_runtime::checkpoint::{Checkpoint, LoadError};
+use lmx_runtime::text::{ChatTemplate, SpecialToken, TemplateFiles, Tokenizer};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a model's tokenizer and chat templates say.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) eos_tokens: Vec<Token>,
+    /// By their role.
+    pub(super) special_tokens: BTreeMap<&'static str, Token>,
+    pub(super) chat_templates: Vec<String>,
+    /// Files that cannot be used.
+    pub(super) problems: Vec<String>,
+}
+
+/// A token by id and text, as far as they are known.
+#[derive(Debug, Serialize)]
+pub(super) struct Token {
+    pub(super) id: Option<u32>,
+    pub(super) text: Option<String>,
+}
+
+impl Text {
+    /// Reads them; what cannot be read becomes a problem.
+    pub(super) fn read(checkpoint: &Checkpoint, eos_ids: &[u32]) -> Self {
+        let mut text = Self::default();
+        let tokenizer = tokenizer(checkpoint).unwrap_or_else(|problem| {
+            text.problems.push(problem);
+            None
+        });
+        text.chat_templates = chat_templates(checkpoint).unwrap_or_else(|problem| {
+            text.problems.push(problem);
+            Vec::new()
+        });
+        let name = |&id: &u32| Token { id: Some(id), text: tokenizer.as_ref().and_then(|known| known.id_to_token(id)) };
+        text.eos_tokens = eos_ids.iter().map(name).collect();
+        if let Some(tokenizer) = &tokenizer {
+            let special = tokenizer.special();
+            let roles = [("bos", &special.bos), ("eos", &special.eos), ("pad", &special.pad), ("unk", &special.unk)];
+            text.special_tokens =
+                roles.into_iter().filter_map(|(role, token)| Some((role, token.as_ref()?.into()))).collect();
+        }
+        text
+    }
+}
+
+impl From<&SpecialToken> for Token {
+    fn from(token: &SpecialToken) -> Self {
+        Self { id: token.id, text: Some(token.text.clone()) }
+    }
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.text, self.id) {
+            (Some(text), Some(id)) => write!(f, "{text} ({id})"),
+            (Some(text), None) => write!(f, "{text} (not in the vocabulary)"),
+            (None, Some(id)) => write!(f, "{id} (without text)"),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
+}
+
+fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, String> {
+    let read = |name| checkpoint.file(name).map_err(|error: LoadError| error.to_string());
+    let (json, config) = (read("tokenizer.json")?, read("tokenizer_config.json")?);
+    let Some(json) = json else { return Ok(None) };
+    Tokenizer::from_bytes(&json, config.as_deref()).map(Some).map_err(|error| error.to_string())
+}
+
+fn chat_templates(checkpoint: &Checkpoint) -> Result<Vec<String>, String> {
+    let read = |name| checkpoint.file(name).map_err(|error: LoadError| error.to_string());
+    let (config, json) = (read("tokenizer_config.json")?, read("chat_template.json")?);
+    let jinja = read("chat_template.jinja")?;
+    let jinja = jinja.as_deref().map(String::from_utf8_lossy);
+    let files = TemplateFiles {
+        tokenizer_config: config.as_deref(),
+        jinja: jinja.as_deref(),
+        json: json.as_deref(),
+        additional: &[],
+    };
+    let templates = ChatTemplate::from_files(&files).map_err(|error| error.to_string())?;
+    Ok(templates.map(|templates| templates.names().to_vec()).unwrap_or_default())
+}
