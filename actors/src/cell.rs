@@ -4,7 +4,7 @@ use crate::egress::{Attach, Egress, EgressDirectory, FailAll, TextOptions};
 use crate::engine::{Clear, Engine, ForwardFactory};
 use crate::kv_cache::{ClearCached, Invalidate, KvCache, ReleaseByMail};
 use crate::mailbox::{Gauge, Mailbox, MailboxReading, TellError};
-use crate::scheduler::{Cancel, Drain, KvLost, SchedulerActor, SchedulerPeers, Submit};
+use crate::scheduler::{Cancel, Drain, KvLost, Retire, SchedulerActor, SchedulerPeers, Submit};
 use crate::stream::{Meter, TokenStream};
 use crate::supervise::{ChildId, Disown, FatalHook, Supervisor, spawn};
 use crate::{kv_cache, scheduler};
@@ -15,7 +15,7 @@ use lmx_runtime::ids::{KvEpoch, RequestId, SeqId, WorkerId};
 use lmx_runtime::kv::{KvAccounts, KvUsage};
 use lmx_runtime::sampling::SamplingParams;
 use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler, SequenceCounts};
-use lmx_runtime::sequence::{NewRequest, Priority};
+use lmx_runtime::sequence::{NewRequest, Priority, SequenceError};
 use lmx_runtime::text::Tokenizer;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -107,14 +107,16 @@ impl ActorSystem {
     pub fn start_egress(&self, capacity: NonZeroUsize) -> WorkerEgress {
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let mailbox = Mailbox::bounded(Gauge::new("egress", capacity));
-        mailbox.connect(Egress::default().start());
+        let gauge = mailbox.gauge().clone();
+        let factory = Arc::new(move || Egress::new(gauge.clone()));
+        mailbox.connect(factory().start());
         self.egress.insert(worker, mailbox.clone());
         let child = ChildId { cell: u64::MAX - u64::from(worker.0), actor: "egress" };
         let again = mailbox.clone();
         let arbiter = Arbiter::current();
         let restart = Box::new(move || {
             // Streams of the lost egress see their channels close, and cancel.
-            crate::supervise::start_in(&arbiter, &again, &Arc::new(Egress::default), || {}, None);
+            crate::supervise::start_in(&arbiter, &again, &factory, || {}, None);
         });
         crate::supervise::report_to(&self.supervisor, &mailbox, child);
         let gauge = mailbox.gauge().clone();
@@ -253,6 +255,7 @@ impl Cell {
             engine: engine.clone(),
             egress: system.egress.clone(),
             epochs: epochs.clone(),
+            gauge: scheduler.gauge().clone(),
             ready: ready.clone(),
         };
         let factory = {
@@ -270,7 +273,10 @@ impl Cell {
             move || {
                 kv_cache.tell(Invalidate(epochs.next()));
                 engine.tell(Clear);
-                egress.all().iter().for_each(|worker| worker.tell(FailAll { scheduler: scheduler.clone() }));
+                egress.all().iter().for_each(|worker| {
+                    let error = SequenceError::SchedulerFault;
+                    worker.tell(FailAll { scheduler: scheduler.clone(), error });
+                });
             }
         };
         spawn(&system.supervisor, &control, &scheduler, child("scheduler"), CONTROL_DEADLINE, factory, lost)?;
@@ -430,6 +436,14 @@ impl Cell {
 impl Drop for Cell {
     fn drop(&mut self) {
         self.system.supervisor.do_send(Disown { cell: self.id });
+        for worker in self.system.egress.all() {
+            let error = SequenceError::ShuttingDown;
+            worker.tell(FailAll { scheduler: self.scheduler.clone(), error });
+        }
+        self.scheduler.tell(Retire);
+        // Each of the two is known to the other: closed mailboxes let go of both.
+        self.scheduler.closer()();
+        self.kv_cache.closer()();
         self.engine_arbiter.stop();
     }
 }

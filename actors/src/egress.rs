@@ -4,7 +4,7 @@
 //! scheduler. Owns: the detokenisers and stop matchers of its worker's streams. Runs on: that worker's arbiter, so that a
 //! piece of text is written to the socket by the thread that made it.
 
-use crate::mailbox::{Letter, Mail, Mailbox};
+use crate::mailbox::{Gauge, Letter, Mail, Mailbox};
 use crate::scheduler::{Cancel, Pause, SchedulerActor};
 use crate::stream::{Meter, Metered, StopReason, StreamError, StreamEvent, TextDelta};
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -70,11 +70,14 @@ pub struct Deltas {
 #[derive(Debug)]
 pub struct Detach(pub RequestId);
 
-/// The supervisor reports that a scheduler lost its state: every stream that it fed fails. No answer.
+/// The supervisor reports that a scheduler lost its state, or a cell that its model goes away: every stream that it fed
+/// fails. No answer.
 #[derive(Debug, Clone)]
 pub struct FailAll {
     /// The scheduler's mailbox name does not tell models apart, its gauge does.
     pub scheduler: Mailbox<SchedulerActor>,
+    /// What to tell their readers.
+    pub error: SequenceError,
 }
 
 impl Letter for Attach {
@@ -120,6 +123,7 @@ impl EgressDirectory {
 pub struct Egress {
     streams: HashMap<RequestId, Stream>,
     sequences: HashMap<SeqId, RequestId>,
+    gauge: Arc<Gauge>,
     metrics: EgressMetrics,
 }
 
@@ -156,8 +160,9 @@ struct EgressMetrics {
     vllm_generated: Counter,
 }
 
-impl Default for Egress {
-    fn default() -> Self {
+impl Egress {
+    /// An egress without streams, behind the mailbox that `gauge` measures.
+    pub fn new(gauge: Arc<Gauge>) -> Self {
         let metrics = EgressMetrics {
             ttft: metrics::histogram!("lmx_time_to_first_token_seconds"),
             itl: metrics::histogram!("lmx_inter_token_latency_seconds"),
@@ -167,7 +172,7 @@ impl Default for Egress {
             vllm_prompt_tokens: metrics::counter!("vllm:prompt_tokens_total"),
             vllm_generated: metrics::counter!("vllm:generation_tokens_total"),
         };
-        Self { streams: HashMap::new(), sequences: HashMap::new(), metrics }
+        Self { streams: HashMap::new(), sequences: HashMap::new(), gauge, metrics }
     }
 }
 
@@ -304,10 +309,17 @@ impl Stream {
     }
 
     fn hold_back_if_unread(&mut self) {
-        if self.meter.deliver(0) > MAX_UNREAD_TOKENS && !self.meter.paused.swap(true, Ordering::AcqRel) {
-            self.paused_since = Some(Instant::now());
-            let seqs = self.choices.iter().filter(|choice| !choice.ended).map(|choice| choice.seq).collect();
-            self.scheduler.tell(Pause { seqs, paused: true });
+        if self.meter.deliver(0) <= MAX_UNREAD_TOKENS || self.meter.paused.load(Ordering::Acquire) {
+            return;
+        }
+        self.paused_since = Some(Instant::now());
+        let seqs: Vec<_> = self.choices.iter().filter(|choice| !choice.ended).map(|choice| choice.seq).collect();
+        // Told before it is shown: a reader who sees it and has caught up tells the opposite, which must come second.
+        self.scheduler.tell(Pause { seqs: seqs.clone(), paused: true });
+        self.meter.paused.store(true, Ordering::SeqCst);
+        // A reader on another thread may have caught up before it was shown: nobody else would let it go on.
+        if self.meter.has_caught_up() {
+            self.scheduler.tell(Pause { seqs, paused: false });
         }
     }
 
@@ -322,7 +334,10 @@ impl Actor for Egress {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(SLOW_CLIENT_CHECK, |actor, _| actor.drop_silent(Instant::now()));
+        ctx.run_interval(SLOW_CLIENT_CHECK, |actor, _| {
+            let _busy = actor.gauge.watch("tick");
+            actor.drop_silent(Instant::now());
+        });
     }
 }
 
@@ -386,12 +401,12 @@ impl Handler<Mail<FailAll>> for Egress {
     type Result = ();
 
     fn handle(&mut self, mail: Mail<FailAll>, _: &mut Context<Self>) {
-        let (FailAll { scheduler }, _busy) = mail.open();
+        let (FailAll { scheduler, error }, _busy) = mail.open();
         let fed = |stream: &Stream| Arc::ptr_eq(stream.scheduler.gauge(), scheduler.gauge());
         let lost: Vec<RequestId> = self.streams.iter().filter(|(_, s)| fed(s)).map(|(&request, _)| request).collect();
         for request in lost {
             if let Some(stream) = self.remove(request) {
-                stream.send(0, StreamEvent::Failed(SequenceError::SchedulerFault.into()));
+                stream.send(0, StreamEvent::Failed(error.clone().into()));
             }
         }
     }

@@ -73,7 +73,10 @@ impl Engine {
     }
 
     fn build(&mut self, ctx: &mut Context<Self>) {
-        match (self.factory)() {
+        // A panic here leaves nothing behind: it is a build that failed.
+        let built = catch_unwind(AssertUnwindSafe(|| (self.factory)()))
+            .unwrap_or_else(|_| Err(ForwardError::Failed("building it panicked".into())));
+        match built {
             Ok(forward) => {
                 self.runner = Some(SlotRunner::new(forward));
                 self.scheduler.tell(EngineUp);
@@ -113,7 +116,7 @@ impl Handler<Mail<RunStep>> for Engine {
             self.scheduler.tell(StepFailed { step, memory_lost: false });
             return;
         };
-        // The one place that catches a panic. What it leaves behind is never used again: runner and KV memory are built
+        // The one place that catches a panic of a step. What it leaves behind is never used again: runner and KV memory are built
         // anew, the weights are immutable.
         match catch_unwind(AssertUnwindSafe(|| runner.step(&plan))) {
             Ok(Ok(output)) => {

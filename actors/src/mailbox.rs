@@ -65,6 +65,12 @@ impl<A: Actor> Mailbox<A> {
         move || address.store(None)
     }
 
+    /// Whom it leads to, without keeping them alive.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> Option<actix::WeakAddr<A>> {
+        self.address.load_full().map(|address| address.downgrade())
+    }
+
     /// Its counters.
     pub fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge
@@ -188,6 +194,12 @@ impl Gauge {
     pub fn busy_for(&self) -> Option<Duration> {
         let since = self.busy_since.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.born.elapsed().saturating_sub(Duration::from_micros(since)))
+    }
+
+    /// Measures work that no letter asked for, and reports its panic.
+    pub(crate) fn watch(self: &Arc<Self>, message: &'static str) -> Busy {
+        self.depth.fetch_add(1, Ordering::AcqRel);
+        Ticket { gauge: self.clone(), message, since: Instant::now() }.open()
     }
 
     /// The counters now.

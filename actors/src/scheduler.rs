@@ -1,6 +1,7 @@
 //! The scheduler actor: decides what every step computes.
 //!
-//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`], [`Snapshot`]. Sends:
+//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`], [`Retire`],
+//! [`Snapshot`]. Sends:
 //! `ReserveBlocks`, `Commit`, `Release` (by dropped leases) and `Invalidate` to the KV cache, `RunStep` to the engine, `Deltas` to the egress
 //! of each worker. Owns: sequences, queues, the step budget. Runs on: the control arbiter.
 
@@ -8,8 +9,8 @@ use crate::cell::EpochSource;
 use crate::egress::{Deltas, EgressDirectory};
 use crate::engine::{Engine, RunStep};
 use crate::kv_cache::{Commit, Invalidate, KvCache, ReserveBlocks};
-use crate::mailbox::{Letter, Mail, Mailbox};
-use actix::{Actor, AsyncContext, Context, Handler};
+use crate::mailbox::{self, Letter, Mail, Mailbox};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use lmx_runtime::ids::{KvEpoch, SeqId, StepId};
 use lmx_runtime::kv::{CommitRow, Granted};
 use lmx_runtime::plan::StepOutput;
@@ -98,6 +99,10 @@ pub struct Snapshot {
     pub reply: oneshot::Sender<SequenceCounts>,
 }
 
+/// The model goes away: the scheduler stops. No answer.
+#[derive(Debug)]
+pub struct Retire;
+
 impl Letter for Submit {
     const NAME: &'static str = "submit";
 }
@@ -134,6 +139,10 @@ impl Letter for Drain {
     const NAME: &'static str = "drain";
 }
 
+impl Letter for Retire {
+    const NAME: &'static str = "retire";
+}
+
 impl Letter for Snapshot {
     const NAME: &'static str = "snapshot";
 }
@@ -149,6 +158,8 @@ pub struct SchedulerPeers {
     pub egress: EgressDirectory,
     /// Names KV memories.
     pub epochs: EpochSource,
+    /// Measures the scheduler's own mailbox.
+    pub gauge: Arc<mailbox::Gauge>,
     /// Whether steps can be computed, for readiness.
     pub ready: Arc<AtomicBool>,
 }
@@ -259,6 +270,7 @@ impl Actor for SchedulerActor {
             if actor.core.is_empty() {
                 return;
             }
+            let _busy = actor.peers.gauge.watch("tick");
             let expired = actor.core.expire(Instant::now());
             if !expired.is_empty() {
                 actor.plan();
@@ -388,6 +400,15 @@ impl Handler<Mail<Drain>> for SchedulerActor {
         let ended = self.core.drain();
         self.publish(ended);
         self.finish_turn();
+    }
+}
+
+impl Handler<Mail<Retire>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Retire>, ctx: &mut Context<Self>) {
+        let (Retire, _busy) = mail.open();
+        ctx.stop();
     }
 }
 

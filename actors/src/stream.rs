@@ -95,7 +95,13 @@ pub(crate) struct Meter {
 impl Meter {
     /// Counts delivered tokens; returns how many are unread.
     pub(crate) fn deliver(&self, tokens: usize) -> usize {
-        self.unread_tokens.fetch_add(tokens, Ordering::AcqRel) + tokens
+        self.unread_tokens.fetch_add(tokens, Ordering::SeqCst) + tokens
+    }
+
+    /// Whether a reader that was behind no longer is. True once: who learns it lets the sequences go on.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        // Both sides write one of the two numbers and read the other: in one order for all, or each could miss the other.
+        self.unread_tokens.load(Ordering::SeqCst) <= RESUME_BELOW && self.paused.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -158,8 +164,8 @@ impl TokenStream {
     }
 
     fn read(&self, tokens: usize) {
-        let unread = self.meter.unread_tokens.fetch_sub(tokens, Ordering::AcqRel) - tokens;
-        if unread <= RESUME_BELOW && self.meter.paused.swap(false, Ordering::AcqRel) {
+        self.meter.unread_tokens.fetch_sub(tokens, Ordering::SeqCst);
+        if self.meter.has_caught_up() {
             self.scheduler.tell(Pause { seqs: self.seqs.clone(), paused: false });
         }
     }

@@ -4,6 +4,7 @@ use crate::config::{LogFormat, TelemetryConfig};
 use lmx_actors::mailbox::MailboxReading;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -17,27 +18,41 @@ const TOKENS: [f64; 13] =
 /// Samples are kept one by one until somebody sums them up: nobody may scrape, so it is done at least this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Why metrics cannot be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The recorder cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Something else in the process collects them.
+    #[error("something else in this process collects metrics already")]
+    Taken,
+}
+
 /// The metrics of this process.
 #[derive(Debug, Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Begins to collect the metrics of this process.
+    /// The metrics of this process, collected from the first call on: they are process-wide, so several servers in one
+    /// process share them.
     ///
     /// # Errors
-    /// [`BuildError`] if something else in the process collects them already.
-    pub fn install() -> Result<Self, BuildError> {
+    /// [`MetricsError`] if something else in the process collects metrics already.
+    pub fn install() -> Result<Self, MetricsError> {
+        static SHARED: Mutex<Option<Metrics>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*shared {
+            return Ok(metrics.clone());
+        }
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
             .set_buckets_for_metric(Matcher::Full("lmx_batch_tokens".to_owned()), &TOKENS)?
             .build_recorder();
-        let handle = recorder.handle();
-        // Metrics are collected process-wide: a second server in the process (as in tests) shares them.
-        if metrics::set_global_recorder(recorder).is_err() {
-            tracing::debug!("metrics are collected already");
-        }
+        let metrics = Self(recorder.handle());
+        metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
         describe();
-        Ok(Self(handle))
+        Ok(shared.insert(metrics).clone())
     }
 
     /// Sums samples up from now on, in the current runtime.

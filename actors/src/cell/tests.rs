@@ -198,7 +198,7 @@ fn an_egress_that_panics_ends_its_streams_and_frees_their_blocks() {
             }
             pause().await;
         }
-        assert_eq!(rig.actors.egress_readings()[0].restarts_total, 1);
+        assert_eq!(rig.reading("egress").restarts_total, 1);
     });
 }
 
@@ -231,7 +231,7 @@ fn a_full_mailbox_refuses_what_comes_from_outside() {
         // Nobody empties the mailbox while a hundred requests come.
         let (stand_still, standing) = std_mpsc::channel::<()>();
         let (go_on, wait) = std_mpsc::channel::<()>();
-        rig.actors.control.spawn_fn(move || {
+        rig.actors.0.control.spawn_fn(move || {
             stand_still.send(()).unwrap();
             wait.recv().unwrap();
         });
@@ -266,5 +266,25 @@ fn a_full_mailbox_refuses_what_comes_from_outside() {
         assert!(rig.reading("scheduler").full_total >= 96);
         assert_eq!(rig.cell.waiting(), 0);
         rig.all_blocks_are_back().await;
+    });
+}
+
+#[test]
+fn a_cell_that_goes_away_ends_its_streams_and_its_actors() {
+    in_a_system(|| async {
+        let rig = paced().start();
+        let scheduler = rig.cell.scheduler.address().unwrap();
+        let kv_cache = rig.cell.kv_cache.address().unwrap();
+        let stream = rig.open(request(&prompt(1, 20), 900));
+        rig.until(|counts| counts.decode == 1).await;
+
+        let Rig { cell, actors: _running, .. } = rig;
+        drop(cell);
+
+        let answer = read(stream).await;
+        assert_eq!(answer.error, Some(StreamError::Sequence(SequenceError::ShuttingDown)));
+        while scheduler.upgrade().is_some_and(|address| address.connected()) || kv_cache.upgrade().is_some() {
+            pause().await;
+        }
     });
 }

@@ -122,3 +122,18 @@ fn an_engine_that_fails_too_often_ends_the_process() {
         }
     });
 }
+
+#[test]
+fn an_executor_that_cannot_be_built_again_is_tried_again() {
+    in_a_system(|| async {
+        let rig = Setup { broken_build: Some(1), ..Setup::default() }.start();
+        rig.answers(&prompt(1, 10), 5).await;
+        rig.faults.push([Some(Fault::Panic)]);
+        assert!(is_engine_fault(&read(rig.open(request(&prompt(1, 10), 5))).await));
+
+        // The fault and the attempt that panicked; the request waits for the next attempt.
+        rig.answers(&prompt(1, 10), 5).await;
+
+        assert_eq!(rig.reading("engine").restarts_total, 2);
+    });
+}

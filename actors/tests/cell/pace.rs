@@ -66,3 +66,29 @@ fn the_chunks_of_a_prompt_shrink_while_others_decode() {
         reader.abort();
     });
 }
+
+// A reader on another thread than its egress could catch up between being found behind and being marked so: nobody let
+// its sequence go on then.
+#[test]
+fn a_reader_on_another_thread_is_never_forgotten() {
+    in_a_system(|| async {
+        let rig = Setup { num_blocks: 8192, context_tokens: 4000, ..Setup::default() }.start();
+        let readers: Vec<_> = (1..=6)
+            .map(|id| {
+                let stream = rig.open(request(&prompt(id, 10), 2500));
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    (id, runtime.block_on(read(stream)))
+                })
+            })
+            .collect();
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            pause().await;
+        }
+        for reader in readers {
+            let (id, answer) = reader.join().unwrap();
+            assert!(answer.is_whole(&prompt(id, 10), 2500), "{id}: {:?}", answer.error);
+        }
+        assert_eq!(rig.counts().await.paused, 0);
+    });
+}

@@ -13,6 +13,7 @@ use lmx_runtime::scheduler::{Limits, SequenceCounts};
 use lmx_runtime::sequence::Priority;
 use lmx_runtime::text::Tokenizer;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) step: Duration,
     pub(crate) token: Duration,
     pub(crate) mailboxes: MailboxCapacities,
+    /// The executor that cannot be built, counted from 0.
+    pub(crate) broken_build: Option<usize>,
 }
 
 impl Default for Setup {
@@ -55,6 +58,7 @@ impl Default for Setup {
             step: Duration::ZERO,
             token: Duration::ZERO,
             mailboxes: MailboxCapacities::default(),
+            broken_build: None,
         }
     }
 }
@@ -67,9 +71,14 @@ impl Setup {
         let faults = FaultScript::default();
         let mut config = FakeConfig { faults: faults.clone(), ..FakeConfig::new(self.num_blocks, BLOCK) };
         (config.step, config.token) = (self.step, self.token);
+        let builds = AtomicUsize::new(0);
         let spec = CellSpec {
             model: "fake".into(),
-            forward: Arc::new(move || Ok(Box::new(FakeForward::new(config.clone())))),
+            forward: Arc::new(move || {
+                let build = builds.fetch_add(1, Ordering::Relaxed);
+                assert_ne!(Some(build), self.broken_build, "scripted panic");
+                Ok(Box::new(FakeForward::new(config.clone())))
+            }),
             tokenizer: TOKENIZER.clone(),
             scheduler: self.scheduler,
             limits: Limits { block_tokens: BLOCK, num_blocks: self.num_blocks, context_tokens: self.context_tokens },
@@ -78,7 +87,16 @@ impl Setup {
             mailboxes: self.mailboxes,
         };
         let cell = Arc::new(Cell::start(&actors, spec).unwrap());
-        Rig { cell, egress, faults, fatals, actors }
+        Rig { cell, egress, faults, fatals, actors: Running(actors) }
+    }
+}
+
+/// Stops the shared actors when a test is over.
+pub(crate) struct Running(pub(crate) Arc<ActorSystem>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -88,13 +106,7 @@ pub(crate) struct Rig {
     pub(crate) egress: WorkerEgress,
     pub(crate) faults: FaultScript,
     pub(crate) fatals: mpsc::Receiver<Fatal>,
-    pub(crate) actors: Arc<ActorSystem>,
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.actors.stop();
-    }
+    pub(crate) actors: Running,
 }
 
 impl Rig {
@@ -126,7 +138,8 @@ impl Rig {
     }
 
     pub(crate) fn reading(&self, actor: &str) -> MailboxReading {
-        self.cell.readings().into_iter().find(|reading| reading.actor == actor).unwrap()
+        let egress = self.actors.0.egress_readings();
+        self.cell.readings().into_iter().chain(egress).find(|reading| reading.actor == actor).unwrap()
     }
 
     /// Waits until no sequence holds a block, and checks that none is missing.

@@ -1,9 +1,10 @@
 //! `lmx serve`.
 
 use super::args::{Outcome, ServeArgs};
+use super::terminal;
 use crate::builtin;
 use crate::catalog;
-use crate::config::{self, LoadOptions, Loaded, Surroundings};
+use crate::config::{Loaded, Surroundings};
 use crate::models::{LoadFailure, LoadedModel, Loader, TextPool};
 use crate::presets::Presets;
 use crate::server;
@@ -36,8 +37,9 @@ pub fn run(args: &ServeArgs) -> Outcome {
     match TcpListener::bind(address) {
         Ok(listener) => actix_rt::System::new().block_on(serve(setup, listener)),
         Err(error) => {
-            eprintln!("cannot listen on {}:{}: {error}; choose another with --host and --port", address.0, address.1);
-            Outcome::Failed
+            let (host, port) = address;
+            let advice = "choose another address with --host and --port";
+            terminal::fail(Outcome::Failed, format_args!("cannot listen on {host}:{port}: {error}; {advice}"))
         }
     }
 }
@@ -51,16 +53,10 @@ pub(super) fn run_on(args: &ServeArgs, listener: TcpListener) -> Outcome {
 }
 
 fn prepare(args: &ServeArgs) -> Result<Setup, Outcome> {
-    fn usage(error: impl std::fmt::Display) -> Outcome {
-        eprintln!("{error}");
-        Outcome::Usage
-    }
-    let around = Surroundings::of_process();
-    let options = LoadOptions { file: args.config.config.clone(), settings: args.settings() };
-    let loaded = config::load(&options, &around).map_err(usage)?;
-    let presets = Presets::load(&around).map_err(usage)?;
+    let loaded = terminal::configuration(&args.config, args.settings())?;
+    let presets = Presets::load(&Surroundings::of_process()).map_err(|error| terminal::fail(Outcome::Usage, error))?;
     if let Some(name) = &args.preset {
-        presets.get(name).map_err(usage)?;
+        presets.get(name).map_err(|error| terminal::fail(Outcome::Usage, error))?;
     }
     telemetry::start_log(&loaded.config.telemetry);
     Ok(Setup { loaded, presets, preset: args.preset.clone() })
@@ -70,10 +66,7 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     let Setup { loaded, presets, preset } = setup;
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,
-        Err(error) => {
-            eprintln!("metrics cannot be collected: {error}");
-            return Outcome::Failed;
-        }
+        Err(error) => return terminal::fail(Outcome::Failed, error),
     };
     metrics.start_upkeep();
     let system = ActorSystem::start(Box::new(|fatal| {
@@ -84,20 +77,14 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     }));
     let sources = match sources(&loaded) {
         Ok(sources) => sources,
-        Err(error) => {
-            eprintln!("{error}");
-            return Outcome::Failed;
-        }
+        Err(error) => return terminal::fail_load(&error),
     };
     let state = AppState::new(loaded.config.clone(), system.clone(), metrics);
     sources.iter().for_each(|source| state.models.announce(&source.id()));
     let address = listener.local_addr();
     let running = match server::serve(state.clone(), listener) {
         Ok(running) => running,
-        Err(error) => {
-            eprintln!("the server cannot start: {error}");
-            return Outcome::Failed;
-        }
+        Err(error) => return terminal::fail(Outcome::Failed, format_args!("the server cannot start: {error}")),
     };
     let handle = running.handle();
     let stopped = actix_rt::spawn(running);
@@ -116,8 +103,11 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
                 state.models.withdraw(&id);
                 let outcome = error.outcome();
                 metrics::counter!("lmx_model_load_failures_total", "outcome" => outcome).increment(1);
-                tracing::error!(model = id, outcome, %error, "the model is not loaded");
-                eprintln!("{id}: {outcome}: {error}");
+                tracing::error!(model = id, outcome, "the model is not loaded");
+                match &error {
+                    LoadFailure::Checkpoint(error) => terminal::fail_load(error),
+                    other => terminal::fail(Outcome::Failed, format_args!("{id}: {outcome}: {other}")),
+                };
             }
         }
     }
@@ -134,14 +124,8 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     match stopped.await {
         Ok(Ok(())) if failed > 0 => Outcome::Partly,
         Ok(Ok(())) => Outcome::Done,
-        Ok(Err(error)) => {
-            eprintln!("the server failed: {error}");
-            Outcome::Failed
-        }
-        Err(error) => {
-            eprintln!("the server crashed: {error}");
-            Outcome::Failed
-        }
+        Ok(Err(error)) => terminal::fail(Outcome::Failed, format_args!("the server failed: {error}")),
+        Err(error) => terminal::fail(Outcome::Failed, format_args!("the server crashed: {error}")),
     }
 }
 

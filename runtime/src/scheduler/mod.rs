@@ -125,6 +125,8 @@ struct RequestState {
     choices: Vec<SeqId>,
     /// The place in the queue; dropped when the request enters the engine.
     permit: Option<Permit>,
+    /// Whether one of its choices has been in the engine.
+    entered: bool,
 }
 
 impl Scheduler {
@@ -197,7 +199,7 @@ impl Scheduler {
             }
             self.sequences.insert(id, sequence);
         }
-        self.requests.insert(request.id, RequestState { choices: request.choices, permit });
+        self.requests.insert(request.id, RequestState { choices: request.choices, permit, entered: false });
         Vec::new()
     }
 
@@ -229,8 +231,7 @@ impl Scheduler {
             if sequence.deadline.is_some_and(|deadline| now >= deadline) {
                 return Some(SequenceError::Deadline);
             }
-            // A preempted sequence has had its place: it is not thrown out for waiting again.
-            let queued = matches!(sequence.state, State::Waiting) && sequence.cached_tokens.is_none();
+            let queued = matches!(sequence.state, State::Waiting) && !self.has_entered(sequence);
             let waited = now.saturating_duration_since(sequence.arrived);
             (queued && waited >= queue_timeout).then_some(SequenceError::QueueTimeout { waited })
         };
@@ -239,10 +240,17 @@ impl Scheduler {
         expired.into_iter().flat_map(|(seq, error)| self.fail_with_siblings(seq, &error)).collect()
     }
 
-    /// Refuses new requests from now on and ends the waiting ones; running ones go on.
+    /// A request that was preempted, or that has some of its choices in the engine, has had its place: it is not thrown
+    /// out for waiting again.
+    fn has_entered(&self, sequence: &Sequence) -> bool {
+        self.requests.get(&sequence.request).is_some_and(|request| request.entered)
+    }
+
+    /// Refuses new requests from now on and ends those that have never run; the others go on.
     pub fn drain(&mut self) -> Vec<Delivery> {
         self.draining = true;
-        let waiting: Vec<SeqId> = self.waiting.iter().map(|&(_, seq)| seq).collect();
+        let new = |seq: &SeqId| !self.has_entered(&self.sequences[seq]);
+        let waiting: Vec<SeqId> = self.waiting.iter().map(|&(_, seq)| seq).filter(new).collect();
         waiting.into_iter().flat_map(|seq| self.fail_with_siblings(seq, &SequenceError::ShuttingDown)).collect()
     }
 

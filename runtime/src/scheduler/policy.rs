@@ -144,6 +144,10 @@ impl Scheduler {
         let mut places = self.free_slots.len().saturating_sub(self.siblings_in_wait());
         for (_, seq) in &self.waiting {
             let sequence = &self.sequences[seq];
+            // Preempted while its reader was behind: others need the place more.
+            if sequence.paused {
+                continue;
+            }
             let siblings = self.siblings(sequence).count();
             if rows == MAX_PREFILL_ROWS || budget == 0 || places < 1 + siblings {
                 return;
@@ -300,9 +304,11 @@ impl Scheduler {
         sequence.computed = cached_tokens;
         sequence.cached_tokens.get_or_insert(cached_tokens.min(sequence.prompt_tokens));
         sequence.state = State::Prefill { slot, lease };
-        let request = self.requests.get_mut(&sequence.request);
-        if request.and_then(|request| request.permit.take()).is_some() {
-            self.entered.push(sequence.arrived);
+        if let Some(request) = self.requests.get_mut(&sequence.request) {
+            request.entered = true;
+            if request.permit.take().is_some() {
+                self.entered.push(sequence.arrived);
+            }
         }
         Some(new_slot(sequence, slot, cached_tokens, blocks))
     }

@@ -484,3 +484,19 @@ fn late_news_of_lost_accounts_is_no_news() {
 
     assert_eq!(scheduler.epoch(), KvEpoch(2));
 }
+
+// It was ended as if it had never had a place.
+#[test]
+fn a_preempted_sequence_is_not_drained_away() {
+    let mut engine = Setup::new(64).engine();
+    engine.submit(request(1, prompt(1, 20), 30, 1), Instant::now());
+    engine.step().unwrap();
+    let scheduler = engine.scheduler_mut();
+    scheduler.kv_lost(KvEpoch(1)); // as preemption: it queues again
+    scheduler.submit(request(2, prompt(2, 20), 5, 1), None, Instant::now());
+
+    let ended = scheduler.drain();
+
+    assert_eq!(ended.iter().map(|(_, delta)| delta.seq).collect::<Vec<_>>(), [SeqId(200)]);
+    assert_eq!(scheduler.counts().waiting, 1);
+}
