@@ -7,6 +7,7 @@ from pathlib import Path
 import evaluate
 import packing
 import quantise
+import report
 import tokenizer as bpe
 import train
 from corpus import generate
@@ -35,11 +36,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder for the corpus and checkpoints (not shipped)")
     parser.add_argument("--out", type=Path, default=HERE / "model", help="folder for the shipped model")
-    parser.add_argument("--conversations", type=int, default=170_000)
+    parser.add_argument("--conversations", type=int, default=320_000)
     parser.add_argument("--vocab", type=int, default=3072)
     parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--minutes", type=float, default=75.0)
-    parser.add_argument("--steps", type=int, help="train this many steps instead of a time")
+    parser.add_argument("--steps", type=int, default=train.STEPS)
+    parser.add_argument("--minutes", type=float, help="train for this time instead of a number of steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["prepare", "train", "export", "evaluate"], help="one part alone")
     args = parser.parse_args()
@@ -48,12 +49,13 @@ def main():
     if "prepare" in parts:
         prepare(args.work, args.conversations, args.vocab, args.seed)
     if "train" in parts:
-        budget = ["--steps", str(args.steps)] if args.steps else ["--minutes", str(args.minutes)]
+        budget = ["--minutes", str(args.minutes)] if args.minutes else ["--steps", str(args.steps)]
         train.main(["--work", str(args.work), "--seed", str(args.seed), "--threads", str(args.threads), *budget])
     if "export" in parts:
         quantise.export(args.work, args.out, HERE)
     if "evaluate" in parts:
         evaluate.run(args.out, HERE)
+        report.write(args.work, args.out, HERE)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from chatml import TEMPLATE, render
+from chatml import render
 from corpus.words import KINDS
 from reader import Shipped
 

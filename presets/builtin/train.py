@@ -13,6 +13,7 @@ import torch
 from model import Decoder, Shape
 from packing import LENGTHS
 
+STEPS = 3600
 STEP_TOKENS = 6144
 WARMUP_STEPS = 40
 DECAY_SHARE = 0.4
@@ -69,7 +70,7 @@ class Batches:
         for length in LENGTHS:
             with np.load(folder / f"rows-{length}.npz") as file:
                 self.data[length] = (file["tokens"], file["weights"], STEP_TOKENS // length)
-        steps = {name: len(tokens) // rows for name, (tokens, _, rows) in self.data.items()}
+        steps = {length: len(tokens) // rows for length, (tokens, _, rows) in self.data.items()}
         steps[max(LENGTHS)] = max(1, int(steps[max(LENGTHS)] * LONG_SHARE))
         self.steps_per_epoch, self.seed, self.epoch = sum(steps.values()), seed, None
         self.steps = steps
@@ -79,12 +80,12 @@ class Batches:
         if epoch != self.epoch:
             r = np.random.default_rng((self.seed, epoch))
             self.epoch = epoch
-            self.orders = {name: r.permutation(len(tokens)) for name, (tokens, _, _) in self.data.items()}
-            plan = [(name, i) for name, count in self.steps.items() for i in range(count)]
+            self.orders = {length: r.permutation(len(tokens)) for length, (tokens, _, _) in self.data.items()}
+            plan = [(length, i) for length, count in self.steps.items() for i in range(count)]
             self.plan = [plan[i] for i in r.permutation(len(plan))]
-        name, i = self.plan[inside]
-        tokens, weights, rows = self.data[name]
-        chosen = self.orders[name][i * rows:(i + 1) * rows]
+        length, i = self.plan[inside]
+        tokens, weights, rows = self.data[length]
+        chosen = self.orders[length][i * rows:(i + 1) * rows]
         row = torch.from_numpy(tokens[chosen].astype(np.int64))
         weight = torch.from_numpy(weights[chosen].astype(np.float32))
         return row[:, :-1].contiguous(), row[:, 1:].contiguous(), weight[:, 1:].contiguous()
@@ -100,8 +101,8 @@ def rate(step: int, done: float) -> float:
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the packed corpus; checkpoints go here")
-    parser.add_argument("--minutes", type=float, default=75.0, help="wall-clock budget, earlier runs of a resumed training included")
-    parser.add_argument("--steps", type=int, help="stop after this many steps instead, whatever the time")
+    parser.add_argument("--steps", type=int, default=STEPS, help="length of the training, earlier runs of a resumed one included")
+    parser.add_argument("--minutes", type=float, help="a budget of wall clock instead of a number of steps")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--matrix-rate", type=float, default=0.02)
@@ -144,7 +145,7 @@ def main(argv=None):
 
     while True:
         seconds = before + time.time() - start
-        done = step / args.steps if args.steps else seconds / (args.minutes * 60)
+        done = seconds / (args.minutes * 60) if args.minutes else step / args.steps
         if done >= 1.0:
             break
         now = rate(step, done)

@@ -1,6 +1,6 @@
 """What a training conversation is, and the small helpers every skill uses to vary its phrasing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 

@@ -3,8 +3,7 @@
 from random import Random
 
 from .chat import Exchange, a, fill, sentence
-from .echo import invented
-from .words import (CAPITALS, COLOUR_OF, COLOURS, DAYS, LEGS, MONTHS, NAMES, NUMBER_FACTS, NUMBER_WORDS, OPPOSITES, PLANETS,
+from .words import (CAPITALS, COLOUR_OF, DAYS, LEGS, MONTHS, NUMBER_FACTS, OPPOSITES, PLANETS,
                     SEASONS, SOUNDS, YOUNG)
 
 ONE_WORD = [" Answer in one word.", " One word only.", " Answer with one word.", " Reply with a single word.",

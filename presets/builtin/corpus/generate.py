@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from .holdout import HoldOut
+from .holdout import HoldOut, normal
 from .mix import conversation
 
 
@@ -36,8 +36,6 @@ def write(path: Path, conversations: int, seed: int) -> dict:
 def check(path: Path) -> int:
     """Reads the written corpus again and asserts that no evaluation message or held-out text is in it."""
     held = HoldOut()
-    from .holdout import normal
-
     lines = 0
     with path.open(encoding="utf-8") as corpus:
         for line in corpus:

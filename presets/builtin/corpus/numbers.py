@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .chat import Exchange, a, fill, join, sentence
+from .chat import Exchange, fill, join
 from .words import FRUITS, NAMES, NUMBER_WORDS, OBJECTS
 
 COUNT = ["Count from {x} to {y}.", "Count {x} to {y}.", "Please count from {x} to {y}.", "List the numbers from {x} to {y}.",

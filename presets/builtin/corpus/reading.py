@@ -3,10 +3,10 @@
 import string
 from random import Random
 
-from . import about, stories
-from .chat import Exchange, a, fill, sentence
+from . import stories
+from .chat import Exchange, a, fill
 from .echo import letters
-from .words import ADJECTIVES, ALL_WORDS, ANIMALS, CITIES, COLOURS, DAYS, FOODS, JOBS, MONTHS, NAMES, NUMBER_WORDS, OBJECTS, PLACES, SEASONS
+from .words import ADJECTIVES, ALL_WORDS, ANIMALS, CITIES, COLOURS, DAYS, JOBS, MONTHS, NAMES, OBJECTS, PLACES, SEASONS
 
 FILLER = ["The {p} was {q} and the sky was {c}.", "A {x} slept under the {t}.", "In {m} it often rains near the {p}.", "Nobody knew why the {o} was {c}.",
           "People came from {y} to see the {p}.", "The {j} sold {f} every {d}.", "There was a {c} {o} on the table.", "It was a quiet {d} in {s}.",

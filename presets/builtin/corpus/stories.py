@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .chat import Exchange, a, fill, sentence
+from .chat import Exchange, a, fill
 from .words import ADJECTIVES, ANIMALS, COLOURS, JOBS, NAMES, OBJECTS, PLACES
 
 HEROES = ANIMALS + JOBS + ["girl", "boy", "king", "queen", "robot", "dragon", "wizard", "giant", "princess", "knight", "ghost", "cook"]
