@@ -139,6 +139,7 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
     let files = TemplateFiles { tokenizer_config: Some(&tokenizer_config), ..TemplateFiles::default() };
     let parts = ModelParts {
         id: model.to_owned(),
+        alias: Some(format!("{model}-alias")),
         root: model.to_owned(),
         cell: Cell::start(&system, spec).expect("the actors start"),
         template: ChatTemplate::from_files(&files).expect("a chat template"),

@@ -191,6 +191,8 @@ fn health_models_and_metrics_answer() {
     assert_eq!(models["data"][0]["id"], server.model.as_str());
     assert_eq!(server.client.get(&format!("/v1/models/{}", server.model)).status, 200);
     assert_eq!(server.client.get("/v1/models/org/none").status, 404);
+    let by_alias = server.client.get(&format!("/v1/models/{}-alias", server.model)).json();
+    assert_eq!(by_alias["id"], server.model.as_str());
     let metrics = server.client.get("/metrics").text;
     for name in
         ["lmx_actor_mailbox_capacity", "lmx_actor_mailbox_depth", "lmx_actor_mailbox_full_total", "lmx_kv_blocks"]

@@ -4,7 +4,7 @@ use super::args::{Outcome, ServeArgs};
 use super::terminal;
 use crate::builtin;
 use crate::catalog;
-use crate::config::{Loaded, Surroundings};
+use crate::config::{Loaded, ModelsConfig, Surroundings};
 use crate::models::{LoadFailure, LoadedModel, Loader, TextPool};
 use crate::presets::Presets;
 use crate::server;
@@ -12,7 +12,6 @@ use crate::state::AppState;
 use crate::telemetry::{self, Metrics};
 use lmx_actors::cell::ActorSystem;
 use lmx_actors::supervise::Fatal;
-use lmx_runtime::checkpoint::Source;
 use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,12 +74,9 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
             Fatal::Hung(_) => HUNG,
         })
     }));
-    let sources = match sources(&loaded) {
-        Ok(sources) => sources,
-        Err(error) => return terminal::fail_load(&error),
-    };
     let state = AppState::new(loaded.config.clone(), system.clone(), metrics);
-    sources.iter().for_each(|source| state.models.announce(&source.id()));
+    let wanted = wanted(&loaded, &presets, preset.as_deref());
+    wanted.iter().for_each(|name| state.models.announce(name));
     let address = listener.local_addr();
     let running = match server::serve(state.clone(), listener) {
         Ok(running) => running,
@@ -91,35 +87,36 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
 
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let text = TextPool::new(threads, loaded.config.scheduler.max_queue);
+    let models = loaded.config.models.clone();
     let loader = Arc::new(Loader::new(system, presets, loaded, text, machine_bytes()));
     let mut failed = 0;
-    let asked = sources.len();
-    for source in sources {
-        let id = source.id();
-        match load(&loader, source, preset.clone()).await {
-            Ok(model) => state.models.insert(model),
-            Err(error) => {
-                failed += 1;
-                state.models.withdraw(&id);
-                let outcome = error.outcome();
-                metrics::counter!("lmx_model_load_failures_total", "outcome" => outcome).increment(1);
-                tracing::error!(model = id, outcome, "the model is not loaded");
-                match &error {
-                    LoadFailure::Checkpoint(error) => terminal::fail_load(error),
-                    other => terminal::fail(Outcome::Failed, format_args!("{id}: {outcome}: {other}")),
-                };
+    let load_all = async {
+        for name in &wanted {
+            match load(&loader, name, &models, preset.as_deref()).await {
+                Ok(model) => state.models.insert(model),
+                Err(error) => {
+                    failed += 1;
+                    state.models.withdraw(name);
+                    report(name, &error);
+                }
             }
         }
-    }
-    if failed == asked {
+    };
+    let interrupted = tokio::select! {
+        () = load_all => false,
+        () = wait_for_signal() => true,
+    };
+    if failed == wanted.len() {
         handle.stop(false).await;
         return Outcome::Failed;
     }
-    if let Ok(address) = address {
-        let names: Vec<_> = state.models.all().iter().map(|model| model.id().to_owned()).collect();
-        eprintln!("serving {} on http://{address}/v1", names.join(", "));
+    if !interrupted {
+        if let Ok(address) = address {
+            let names: Vec<_> = state.models.all().iter().map(|model| model.id().to_owned()).collect();
+            eprintln!("serving {} on http://{address}/v1", names.join(", "));
+        }
+        wait_for_signal().await;
     }
-    wait_for_signal().await;
     server::shut_down(&state, &handle).await;
     match stopped.await {
         Ok(Ok(())) if failed > 0 => Outcome::Partly,
@@ -129,24 +126,49 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     }
 }
 
-/// What to load: the models that were asked for, else the built-in one.
-fn sources(loaded: &Loaded) -> Result<Vec<Source>, lmx_runtime::checkpoint::LoadError> {
-    let models = &loaded.config.models;
-    if models.auto_load.is_empty() {
-        return Ok(vec![builtin::source()]);
+/// The models to load: those that were asked for, else the one of the named preset; those of presets that want it; and
+/// if that is none, the built-in one.
+fn wanted(loaded: &Loaded, presets: &Presets, preset: Option<&str>) -> Vec<String> {
+    let mut names = loaded.config.models.auto_load.clone();
+    if names.is_empty() {
+        names.extend(preset.and_then(|name| presets.get(name).ok()?.model.clone()));
     }
-    models.auto_load.iter().map(|name| catalog::resolve(name, models)).collect()
+    for model in presets.iter().filter(|preset| preset.auto_load).filter_map(|preset| preset.model.as_ref()) {
+        if !names.contains(model) {
+            names.push(model.clone());
+        }
+    }
+    if names.is_empty() {
+        names.push(builtin::ID.to_owned());
+    }
+    names
 }
 
-async fn load(loader: &Arc<Loader>, source: Source, preset: Option<String>) -> Result<LoadedModel, LoadFailure> {
+async fn load(
+    loader: &Arc<Loader>,
+    name: &str,
+    models: &ModelsConfig,
+    preset: Option<&str>,
+) -> Result<LoadedModel, LoadFailure> {
+    let source = catalog::resolve(name, models)?;
     let limit = loader.time_limit();
-    let reader = loader.clone();
-    let task = tokio::task::spawn_blocking(move || reader.prepare(&source, preset.as_deref(), &mut |_| {}));
+    let (reader, name, preset) = (loader.clone(), name.to_owned(), preset.map(str::to_owned));
+    let task = tokio::task::spawn_blocking(move || reader.prepare(&name, &source, preset.as_deref(), &mut |_| {}));
     match tokio::time::timeout(limit, task).await {
         Ok(Ok(prepared)) => loader.start(prepared?),
         Ok(Err(panic)) => Err(LoadFailure::Crashed(panic.to_string())),
         Err(_) => Err(LoadFailure::Timeout(limit.as_secs())),
     }
+}
+
+fn report(name: &str, error: &LoadFailure) {
+    let outcome = error.outcome();
+    metrics::counter!("lmx_model_load_failures_total", "outcome" => outcome).increment(1);
+    tracing::error!(model = name, outcome, "the model is not loaded");
+    match error {
+        LoadFailure::Checkpoint(error) => terminal::fail_load(error),
+        other => terminal::fail(Outcome::Failed, format_args!("{name}: {outcome}: {other}")),
+    };
 }
 
 /// Resolves when somebody wants the process to end.

@@ -73,6 +73,7 @@ impl From<ConfigError> for LoadFailure {
 /// A model in memory, without its actors.
 pub struct Prepared {
     id: String,
+    alias: Option<String>,
     root: String,
     preset: EffectivePreset,
     model: Arc<CandleModel>,
@@ -109,18 +110,21 @@ impl Loader {
         self.config.config.models.load_timeout()
     }
 
-    /// Reads a model's files and brings its weights to the device. Blocks for as long as that takes.
+    /// Reads a model's files and brings its weights to the device. Blocks for as long as that takes. Requests will know
+    /// the model as `id`.
     ///
     /// # Errors
     /// [`LoadFailure`]; nothing of the model is left then.
     pub fn prepare(
         &self,
+        id: &str,
         source: &Source,
         preset: Option<&str>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Prepared, LoadFailure> {
-        let id = source.id();
-        let preset = self.presets.resolve(&id, preset, &self.config)?;
+        let alias = self.presets.choose(id, preset).map_err(ResolveError::from)?;
+        let alias = alias.and_then(|preset| preset.routing_alias.clone());
+        let preset = self.presets.resolve(id, preset, &self.config)?;
         let checkpoint = Checkpoint::open(source)?;
         let blueprint = Blueprint::read(&checkpoint)?;
         let tokenizer = Arc::new(read_tokenizer(&checkpoint)?);
@@ -139,9 +143,20 @@ impl Loader {
         if config.models.warmup {
             warm_up(&model, limits)?;
         }
-        let root = checkpoint.path().map_or_else(|| id.clone(), |path| path.display().to_string());
+        let root = checkpoint.path().map_or_else(|| id.to_owned(), |path| path.display().to_string());
         let fingerprint = u128::from(checkpoint.fingerprint());
-        Ok(Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes })
+        Ok(Prepared {
+            id: id.to_owned(),
+            alias,
+            root,
+            preset,
+            model,
+            tokenizer,
+            template,
+            limits,
+            fingerprint,
+            weights_bytes,
+        })
     }
 
     /// Starts the actors of a prepared model. Must be called on the thread of the actor system.
@@ -149,7 +164,8 @@ impl Loader {
     /// # Errors
     /// [`LoadFailure::Actor`].
     pub fn start(&self, prepared: Prepared) -> Result<LoadedModel, LoadFailure> {
-        let Prepared { id, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes } = prepared;
+        let Prepared { id, alias, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes } =
+            prepared;
         tracing::info!(
             model = id,
             family = model.facts().family,
@@ -176,7 +192,7 @@ impl Loader {
         };
         let cell = Cell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
         let text = self.text.clone();
-        Ok(LoadedModel::new(ModelParts { id, root, cell, template, eos_ids, vocab_size, preset, text }))
+        Ok(LoadedModel::new(ModelParts { id, alias, root, cell, template, eos_ids, vocab_size, preset, text }))
     }
 
     /// How many blocks of KV memory there are: what the configuration allows, and never more than all sequences together

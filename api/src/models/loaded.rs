@@ -19,6 +19,8 @@ const NOT_READY_RETRY: Duration = Duration::from_secs(1);
 pub struct ModelParts {
     /// The name that requests use.
     pub id: String,
+    /// Another name for it, from its preset.
+    pub alias: Option<String>,
     /// Where its files are.
     pub root: String,
     /// Its actors.
@@ -50,6 +52,11 @@ impl LoadedModel {
     /// The name that requests use.
     pub fn id(&self) -> &str {
         &self.parts.id
+    }
+
+    /// Another name for it, from its preset.
+    pub fn alias(&self) -> Option<&str> {
+        self.parts.alias.as_deref()
     }
 
     /// Its actors.

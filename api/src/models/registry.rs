@@ -43,7 +43,7 @@ impl Registry {
         self.loading.remove(id);
     }
 
-    /// The model of a request: by its id, by an alias, or the default for requests that name none.
+    /// The model of a request: by its id, by an alias of the configuration, by that of its preset, or the default for requests that name none.
     ///
     /// # Errors
     /// [`ApiError::ModelNotFound`] or [`ApiError::ModelLoading`].
@@ -61,6 +61,9 @@ impl Registry {
             if let Some(model) = self.models.get(id) {
                 return Ok(model.clone());
             }
+        }
+        if let Some(model) = self.models.iter().find(|model| model.alias() == Some(asked)) {
+            return Ok(model.clone());
         }
         for id in candidates {
             if self.loading.contains_key(id) {
