@@ -102,8 +102,8 @@ impl ActorSystem {
 
     /// Starts the egress of the HTTP worker whose thread this is called on.
     ///
-    /// # Errors
-    /// As [`spawn`]: when called outside of an arbiter.
+    /// # Panics
+    /// When called outside of an arbiter.
     pub fn start_egress(&self, capacity: NonZeroUsize) -> WorkerEgress {
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let mailbox = Mailbox::bounded(Gauge::new("egress", capacity));

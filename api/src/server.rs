@@ -71,7 +71,9 @@ pub async fn shut_down(state: &AppState, server: &actix_web::dev::ServerHandle) 
 
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default().allow_any_method().allow_any_header().expose_headers([REQUEST_ID]);
-    origins.iter().fold(cors, |cors, origin| if origin == "*" { cors.allow_any_origin() } else { cors.allowed_origin(origin) })
+    origins
+        .iter()
+        .fold(cors, |cors, origin| if origin == "*" { cors.allow_any_origin() } else { cors.allowed_origin(origin) })
 }
 
 /// Gives each request an id (the client's own if it has one) and counts it.

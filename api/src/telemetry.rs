@@ -10,11 +10,11 @@ use tracing_subscriber::EnvFilter;
 
 /// Bounds of latency histograms, in seconds: from a hop between actors to a long answer.
 const SECONDS: [f64; 20] = [
-    1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+    1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0,
 ];
 /// Bounds of the histogram of tokens per step.
-const TOKENS: [f64; 13] =
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 8192.0];
+const TOKENS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 8192.0];
 /// Samples are kept one by one until somebody sums them up: nobody may scrape, so it is done at least this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 

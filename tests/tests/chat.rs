@@ -140,8 +140,14 @@ fn what_cannot_be_served_is_a_400_that_names_the_field() {
     };
 
     assert_eq!(refused(json!({ "temperature": 3 })), "400 invalid_value temperature");
-    assert_eq!(refused(json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })), "400 unsupported_parameter tools");
-    assert_eq!(refused(json!({ "response_format": { "type": "json_object" } })), "400 unsupported_parameter response_format");
+    assert_eq!(
+        refused(json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })),
+        "400 unsupported_parameter tools"
+    );
+    assert_eq!(
+        refused(json!({ "response_format": { "type": "json_object" } })),
+        "400 unsupported_parameter response_format"
+    );
     assert_eq!(refused(json!({ "n": 65 })), "400 invalid_value n");
     assert_eq!(refused(json!({ "logit_bias": { "600": 1 } })), "400 invalid_value logit_bias");
     assert_eq!(refused(json!({ "model": "other" })), "404 model_not_found model");
@@ -186,7 +192,9 @@ fn health_models_and_metrics_answer() {
     assert_eq!(server.client.get(&format!("/v1/models/{}", server.model)).status, 200);
     assert_eq!(server.client.get("/v1/models/org/none").status, 404);
     let metrics = server.client.get("/metrics").text;
-    for name in ["lmx_actor_mailbox_capacity", "lmx_actor_mailbox_depth", "lmx_actor_mailbox_full_total", "lmx_kv_blocks"] {
+    for name in
+        ["lmx_actor_mailbox_capacity", "lmx_actor_mailbox_depth", "lmx_actor_mailbox_full_total", "lmx_kv_blocks"]
+    {
         assert!(metrics.contains(name), "{name}");
     }
 }

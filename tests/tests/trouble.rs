@@ -75,9 +75,13 @@ fn a_client_that_leaves_the_queue_is_never_served() {
 #[test]
 fn a_request_is_cancelled_by_its_id_and_its_reader_is_told() {
     let server = slow();
-    let mut stream = server.client.open("POST", CHAT, Some(&json!({
-        "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 3000, "stream": true
-    })));
+    let mut stream = server.client.open(
+        "POST",
+        CHAT,
+        Some(&json!({
+            "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 3000, "stream": true
+        })),
+    );
     let first: Value = serde_json::from_str(&stream.event().unwrap()).unwrap();
 
     let path = format!("/v1/requests/{}", first["id"].as_str().unwrap());
@@ -99,10 +103,12 @@ fn a_full_mailbox_refuses_with_retry_after_and_nobody_hangs() {
     let server = TestServer::start(setup);
     let client = server.client;
     let sockets: Vec<_> = (0..100)
-        .map(|i| std::thread::spawn(move || {
-            let reply = client.post(COMPLETIONS, &completion(10 + i, 30, false));
-            (reply.status, reply.header("retry-after").map(str::to_owned))
-        }))
+        .map(|i| {
+            std::thread::spawn(move || {
+                let reply = client.post(COMPLETIONS, &completion(10 + i, 30, false));
+                (reply.status, reply.header("retry-after").map(str::to_owned))
+            })
+        })
         .collect();
 
     let replies: Vec<_> = sockets.into_iter().map(|socket| socket.join().unwrap()).collect();

@@ -68,12 +68,13 @@ pub async fn collect_chat(
         AnswerEvent::Finished { choice, reason } => choices[choice].2 = reason,
     };
     let usage = read_all(answer, take, guard).await?;
-    let choice = |(index, (content, tokens, finish_reason)): (usize, (String, Vec<SampledToken>, FinishReason))| ChatChoice {
-        index: index as u32,
-        message: AssistantMessage::new(content),
-        logprobs: logprobs.then(|| chat_logprobs(&tokens, text)),
-        finish_reason,
-    };
+    let choice =
+        |(index, (content, tokens, finish_reason)): (usize, (String, Vec<SampledToken>, FinishReason))| ChatChoice {
+            index: index as u32,
+            message: AssistantMessage::new(content),
+            logprobs: logprobs.then(|| chat_logprobs(&tokens, text)),
+            finish_reason,
+        };
     let choices = choices.into_iter().enumerate().map(choice).collect();
     Ok(ChatCompletion::new(head.id, head.created, head.model, choices, usage))
 }

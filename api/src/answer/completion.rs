@@ -4,7 +4,9 @@ use super::stream::{StreamFormat, read_all};
 use super::{Answer, AnswerEvent};
 use crate::error::ApiError;
 use crate::inflight::InFlight;
-use crate::openai::response::{CompletionLogprobs, FinishReason, TextChoice, TextCompletion, TokenText, Usage, UsageField};
+use crate::openai::response::{
+    CompletionLogprobs, FinishReason, TextChoice, TextCompletion, TokenText, Usage, UsageField,
+};
 use crate::sse::{CompletionStream, StreamHead};
 use bytes::Bytes;
 use lmx_runtime::sampling::{SampledToken, TokenLogprobs};
@@ -96,7 +98,11 @@ impl<T: TokenText> CompletionFormat<T> {
     }
 
     fn usage(&self, usage: Usage) -> Usage {
-        if self.score_only { Usage::new(usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, 0) } else { usage }
+        if self.score_only {
+            Usage::new(usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, 0)
+        } else {
+            usage
+        }
     }
 }
 

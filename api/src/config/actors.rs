@@ -31,12 +31,7 @@ pub struct MailboxConfig {
 impl Default for MailboxConfig {
     fn default() -> Self {
         let messages = |n| NonZeroUsize::new(n).expect("the default is not zero");
-        Self {
-            scheduler: messages(256),
-            engine: messages(4),
-            kv_cache: messages(512),
-            egress: messages(1024),
-        }
+        Self { scheduler: messages(256), engine: messages(4), kv_cache: messages(512), egress: messages(1024) }
     }
 }
 

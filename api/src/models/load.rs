@@ -94,7 +94,13 @@ pub struct Loader {
 
 impl Loader {
     /// A loader for models under this configuration, on a machine with `machine_bytes` of memory.
-    pub fn new(system: Arc<ActorSystem>, presets: Presets, config: Loaded, text: Arc<TextPool>, machine_bytes: u64) -> Self {
+    pub fn new(
+        system: Arc<ActorSystem>,
+        presets: Presets,
+        config: Loaded,
+        text: Arc<TextPool>,
+        machine_bytes: u64,
+    ) -> Self {
         Self { system, presets, config, text, machine_bytes }
     }
 
@@ -156,11 +162,8 @@ impl Loader {
         );
         let (eos_ids, vocab_size) = (model.facts().eos_ids.clone(), model.facts().vocab);
         let mailbox = &preset.config.actors.mailbox;
-        let mailboxes = MailboxCapacities {
-            scheduler: mailbox.scheduler,
-            engine: mailbox.engine,
-            kv_cache: mailbox.kv_cache,
-        };
+        let mailboxes =
+            MailboxCapacities { scheduler: mailbox.scheduler, engine: mailbox.engine, kv_cache: mailbox.kv_cache };
         let spec = CellSpec {
             model: id.clone(),
             forward: factory(model, limits),

@@ -38,7 +38,8 @@ impl TextPool {
             return Err(ApiError::QueueFull { retry_after: Duration::from_secs(1) });
         }
         let _place = Place(&self.waiting);
-        let thread = self.threads.acquire().await.map_err(|_| ApiError::Internal { detail: "text pool closed".into() })?;
+        let thread =
+            self.threads.acquire().await.map_err(|_| ApiError::Internal { detail: "text pool closed".into() })?;
         let done = tokio::task::spawn_blocking(work).await;
         drop(thread);
         done.map_err(|error| ApiError::Internal { detail: format!("making a prompt panicked: {error}") })?

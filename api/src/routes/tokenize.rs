@@ -15,7 +15,9 @@ pub(super) async fn tokenize(
     let with_text = body.return_token_strs();
     let ids = match body.into_text(&model.preset().defaults)? {
         TokenizeText::Prompt { text, .. } if text.is_empty() => Vec::new(),
-        TokenizeText::Prompt { text, add_special_tokens } => model.prompt(Prompt::Text(text), add_special_tokens).await?,
+        TokenizeText::Prompt { text, add_special_tokens } => {
+            model.prompt(Prompt::Text(text), add_special_tokens).await?
+        }
         TokenizeText::Chat(input) => model.chat_prompt(input).await?,
     };
     let tokenizer = model.cell().tokenizer();

@@ -222,7 +222,8 @@ impl SlotRunner {
                 Err(fault) => {
                     outputs.push(RowOutput { slot: row.slot, seq: row.seq, result: Err(fault.clone()) });
                     if let RowWork::LastChunk { forks, .. } = &row.work {
-                        let failed = |fork: &NewSlot| RowOutput { slot: fork.slot, seq: fork.seq, result: Err(fault.clone()) };
+                        let failed =
+                            |fork: &NewSlot| RowOutput { slot: fork.slot, seq: fork.seq, result: Err(fault.clone()) };
                         outputs.extend(forks.iter().map(failed));
                     }
                     continue;

@@ -429,10 +429,10 @@ fn who_goes_on_while_blocks_are_asked_for_is_planned() {
     scheduler.set_paused(SeqId(100), false);
 
     let (planned, _) = scheduler.granted(denied(&reserve, SeqId(200)));
-    let again = asked(planned);
-    let (planned, _) = scheduler.granted(denied(&again, SeqId(200)));
+    // Asked again, with the decode that needs no block beside the admission that gets none.
+    let (planned, _) = scheduler.granted(denied(&asked(planned), SeqId(200)));
 
-    let Planned::Step(plan) = planned else { panic!("nothing is planned: {planned:?}") };
+    let Planned::Step(plan) = planned else { panic!("the decode is planned: {planned:?}") };
     assert_eq!(plan.rows[0].seq, SeqId(100));
 }
 
