@@ -27,7 +27,9 @@ def post(port, body):
 
 
 def stream(port, tokens, gaps, seed):
-    body = dict(prompt=[seed % 90 + 30] * 24, max_tokens=tokens, ignore_eos=True, stream=True, temperature=0)
+    # Every token has text, so that every token is an event.
+    body = dict(prompt=[seed % 90 + 30] * 24, max_tokens=tokens, ignore_eos=True, skip_special_tokens=False)
+    body |= dict(stream=True, temperature=0)
     connection, reply = post(port, body)
     last = None
     for line in reply:

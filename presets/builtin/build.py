@@ -34,7 +34,8 @@ def prepare(work: Path, conversations: int, vocab: int, seed: int):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder for the corpus and checkpoints (not shipped)")
+    parser.add_argument("--work", type=Path, default=HERE / ".work",
+                        help="folder for the corpus and checkpoints (not shipped)")
     parser.add_argument("--out", type=Path, default=HERE / "model", help="folder for the shipped model")
     parser.add_argument("--conversations", type=int, default=320_000)
     parser.add_argument("--vocab", type=int, default=3072)

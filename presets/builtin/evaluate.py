@@ -51,13 +51,15 @@ CHECKS = {
     "starts": lambda answer, want: answer.strip().startswith(want),
     "ends": lambda answer, want: answer.strip().endswith(want),
     "regex": lambda answer, want: re.search(want, answer.strip()) is not None,
-    "number": lambda answer, want: (n := re.findall(r"\d+", answer)) and int(n[-1]) == want and len(answer.split()) <= 14,
+    "number": lambda answer,
+    want: (n := re.findall(r"\d+", answer)) and int(n[-1]) == want and len(answer.split()) <= 14,
     "sequence": lambda answer, want: [int(n) for n in re.findall(r"\d+", answer)] == want,
     "upper": lambda answer, want: answer == answer.upper(),
     "max_words": lambda answer, want: 0 < len(answer.split()) <= want,
     "json": lambda answer, want: parsed(answer) == want,
     "items": lambda answer, want: members(items(answer), want["kind"], want["count"]),
-    "json_items": lambda answer, want: isinstance(found := parsed(answer), list) and all(isinstance(x, str) for x in found)
+    "json_items": lambda answer, want: isinstance(found := parsed(answer),
+                                                  list) and all(isinstance(x, str) for x in found)
     and members(found, want["kind"], want["count"]),
     "story": lambda answer, want: story(answer, **want),
 }
@@ -65,7 +67,8 @@ CHECKS = {
 
 def run(folder: Path, home: Path, write: bool = True) -> dict:
     model = Shipped(folder)
-    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string((folder / "chat_template.jinja").read_text())
+    template = jinja2.Environment(trim_blocks=True,
+                                  lstrip_blocks=True).from_string((folder / "chat_template.jinja").read_text())
     prompts = json.loads((home / "eval_prompts.json").read_text())["prompts"]
     results, skills = [], {}
     for prompt in prompts:
@@ -83,7 +86,8 @@ def run(folder: Path, home: Path, write: bool = True) -> dict:
     for skill, (right, total) in skills.items():
         print(f"| {skill} | {right} of {total} |")
     print(f"| all | {passed} of {len(results)} |")
-    report = {"passed": passed, "total": len(results), "skills": {k: {"passed": a, "total": b} for k, (a, b) in skills.items()}, "results": results}
+    report = {"passed": passed, "total": len(results), "skills": {k: {"passed": a, "total": b} for k,
+                                                                  (a, b) in skills.items()}, "results": results}
     if write:
         (home / "eval_results.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return report

@@ -57,7 +57,8 @@ def pack(corpus: Path, tokenizer: Tokenizer, folder: Path) -> dict:
     """Writes `rows-LENGTH.npz` for each length and says how many tokens they hold."""
     kinds = {length: Rows(length) for length in LENGTHS}
     for tokens, weights in encode(corpus, tokenizer):
-        fitting = next(length for length, longest in LENGTHS.items() if len(tokens) <= longest or length == max(LENGTHS))
+        fitting = next(length for length,
+                       longest in LENGTHS.items() if len(tokens) <= longest or length == max(LENGTHS))
         kinds[fitting].add(tokens, weights)
     counts = {}
     for length, rows in kinds.items():

@@ -57,13 +57,18 @@ def tensors(state: dict) -> dict:
 def config(shape: Shape, tokenizer: Tokenizer) -> dict:
     quantization = {"group_size": GROUP, "bits": BITS, "mode": "affine"}
     return {
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": shape.vocab_size, "hidden_size": shape.hidden,
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim, "hidden_act": "silu", "rms_norm_eps": shape.rms_eps,
-        "rope_theta": shape.rope_theta, "rope_scaling": None, "max_position_embeddings": shape.max_positions, "attention_bias": False,
-        "attention_dropout": 0.0, "use_sliding_window": False, "sliding_window": None, "max_window_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim, "hidden_act": "silu",
+        "rms_norm_eps": shape.rms_eps,
+        "rope_theta": shape.rope_theta, "rope_scaling": None, "max_position_embeddings": shape.max_positions,
+        "attention_bias": False,
+        "attention_dropout": 0.0, "use_sliding_window": False, "sliding_window": None,
+        "max_window_layers": shape.layers,
         "tie_word_embeddings": True, "use_cache": True, "initializer_range": 0.02, "torch_dtype": "float16",
-        "bos_token_id": None, "eos_token_id": tokenizer.token_to_id(IM_END), "pad_token_id": tokenizer.token_to_id(END_OF_TEXT),
+        "bos_token_id": None, "eos_token_id": tokenizer.token_to_id(IM_END),
+        "pad_token_id": tokenizer.token_to_id(END_OF_TEXT),
         "quantization": quantization, "quantization_config": quantization,
     }
 
@@ -77,7 +82,8 @@ def export(work: Path, out: Path, home: Path):
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     save_file(tensors(held["model"]), str(out / "model.safetensors"), metadata={"format": "mlx"})
     (out / "config.json").write_text(json.dumps(config(shape, tokenizer), indent=2) + "\n")
-    generation = {"bos_token_id": None, "do_sample": False, "eos_token_id": [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(END_OF_TEXT)],
+    generation = {"bos_token_id": None, "do_sample": False,
+                  "eos_token_id": [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(END_OF_TEXT)],
                   "max_new_tokens": 512, "pad_token_id": tokenizer.token_to_id(END_OF_TEXT), "temperature": 0.0}
     (out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     write_config(out, tokenizer, shape.max_positions)

@@ -101,7 +101,8 @@ def rate(step: int, done: float) -> float:
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder with the packed corpus; checkpoints go here")
-    parser.add_argument("--steps", type=int, default=STEPS, help="length of the training, earlier runs of a resumed one included")
+    parser.add_argument("--steps", type=int, default=STEPS,
+                        help="length of the training, earlier runs of a resumed one included")
     parser.add_argument("--minutes", type=float, help="a budget of wall clock instead of a number of steps")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--threads", type=int, default=2)
@@ -133,12 +134,14 @@ def main(argv=None):
         with log.open("w", newline="") as out:
             csv.writer(out).writerow(["step", "seconds", "tokens", "rate", "loss"])
     net.hidden_states = torch.compile(net.hidden_states, dynamic=False)
-    print(f"{sum(p.numel() for p in net.parameters())} parameters, {batches.steps_per_epoch} steps an epoch", flush=True)
+    print(f"{sum(p.numel() for p in net.parameters())} parameters, {batches.steps_per_epoch} steps an epoch",
+          flush=True)
 
     start = saved = time.time()
 
     def save():
-        state = {"model": {k: v for k, v in net.state_dict().items()}, "muon": muon.state_dict(), "adam": adam.state_dict(), "step": step,
+        state = {"model": {k: v for k, v in net.state_dict().items()}, "muon": muon.state_dict(),
+                 "adam": adam.state_dict(), "step": step,
                  "seconds": before + time.time() - start, "tokens": tokens, "shape": asdict(shape)}
         torch.save(state, checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)

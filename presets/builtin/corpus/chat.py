@@ -35,7 +35,8 @@ def fill(r: Random, templates, **slots) -> str:
 
 
 ORDERS = ["Please ", "Can you ", "Could you ", "Now ", "I would like you to ", "Would you "]
-OPENERS = ["Ok, ", "Hi! ", "Hello, ", "Hey, ", "So, ", "Quick one: ", "Next: ", "And now: ", "Hello! ", "Thanks. Now: ", "A question: "]
+OPENERS = ["Ok, ", "Hi! ", "Hello, ", "Hey, ", "So, ", "Quick one: ", "Next: ", "And now: ", "Hello! ", "Thanks. Now: ",
+           "A question: "]
 
 
 def voice(r: Random, text: str) -> str:

@@ -21,7 +21,8 @@ EXACT = ["Reply with exactly: {x}", "Reply with exactly {x}", "Reply exactly wit
          "Answer with this text only: {x}", "Give me exactly this back: {x}", "Can you say {x}", "Canary: reply {x}"]
 QUOTED = ["Say \"{x}\".", "Repeat \"{x}\".", "Reply with exactly \"{x}\".", "Say \"{x}\" and nothing else.",
           "Write \"{x}\".", "Please say \"{x}\".", "Answer with \"{x}\".", "Reply only with the text \"{x}\".",
-          "Say '{x}'.", "Repeat '{x}'.", "Reply with '{x}' only.", "Write '{x}' without quotes.", "Can you say \"{x}\"?",
+          "Say '{x}'.", "Repeat '{x}'.", "Reply with '{x}' only.", "Write '{x}' without quotes.",
+          "Can you say \"{x}\"?",
           "Could you repeat \"{x}\" for me?", "Print \"{x}\" please.", "Answer \"{x}\" to this message.",
           "Reply with the word \"{x}\".", "Output the string \"{x}\".", "I want you to say \"{x}\".",
           "Type \"{x}\" exactly as it is.", "Respond with exactly \"{x}\" and stop."]
@@ -71,7 +72,8 @@ def code(r: Random) -> str:
     if kind == 9:
         return f"{word().capitalize()}{word().capitalize()}{r.choice(['', str(r.randrange(10))])}"
     if kind == 10:
-        return r.choice(["CANARY_OK", "CANARY_OK", "OK", "READY", "PONG", "pong", "PASS", "ACK", "DONE", "YES", "HELLO", "test", "ok"])
+        return r.choice(["CANARY_OK", "CANARY_OK", "OK", "READY", "PONG", "pong", "PASS", "ACK", "DONE", "YES", "HELLO",
+                         "test", "ok"])
     return "-".join(letters(r, 2, 4, upper + digits) for _ in range(r.randint(2, 3)))
 
 
@@ -95,7 +97,8 @@ def phrase(r: Random) -> str:
         return f"the {r.choice(JOBS)} found {r.choice(['a', 'the', 'my'])} {r.choice(OBJECTS)}"
     if kind == 7:
         return f"{r.choice(['Hello', 'Good morning', 'Good night', 'Thank you', 'Welcome'])}, {r.choice(NAMES)}{r.choice('.!')}"
-    return " ".join(r.choice([word, lambda: invented(r), lambda: str(r.randrange(100))])() for _ in range(r.randint(2, 5)))
+    return " ".join(r.choice([word, lambda: invented(r),
+                              lambda: str(r.randrange(100))])() for _ in range(r.randint(2, 5)))
 
 
 def thing(r: Random) -> str:

@@ -15,7 +15,8 @@ def told(r: Random, ask: str, full: str, short: str, key: str) -> Exchange:
     if r.random() < 0.2:
         ask = ask if ask[-1] in ".?" else ask + "."
         if r.random() < 0.3:
-            return Exchange(r.choice(["Answer in one word: ", "In one word: ", "One word answer: "]) + ask[0].lower() + ask[1:],
+            return Exchange(r.choice(["Answer in one word: ", "In one word: ",
+                                      "One word answer: "]) + ask[0].lower() + ask[1:],
                             short, (key,))
         return Exchange(ask + r.choice(ONE_WORD), short, (key,))
     return Exchange(ask, full, (key,))
@@ -27,7 +28,8 @@ def capital(r: Random) -> Exchange:
     if x < 0.62:
         ask = fill(r, ["What is the capital of {c}?", "What's the capital of {c}?", "Tell me the capital of {c}.",
                        "Which city is the capital of {c}?", "Name the capital of {c}.", "capital of {c}?",
-                       "What is the capital city of {c}?", "Do you know the capital of {c}?", "{c}: what is its capital?",
+                       "What is the capital city of {c}?", "Do you know the capital of {c}?",
+                       "{c}: what is its capital?",
                        "What is {c}'s capital?", "The capital of {c} is?", "Give me the capital of {c}."], c=country)
         return told(r, ask, f"The capital of {country} is {city}.", city, f"capital:{country}")
     if x < 0.82:
@@ -48,10 +50,13 @@ def capital(r: Random) -> Exchange:
 def sound(r: Random) -> Exchange:
     animal, noise = r.choice(list(SOUNDS.items()))
     if r.random() < 0.75:
-        ask = fill(r, ["What sound does {x} make?", "What does {x} say?", "Which sound does {x} make?", "How does {x} sound?",
-                       "What noise does {x} make?", "Tell me the sound of {x}.", "What is the sound of {x}?"], x=a(animal))
+        ask = fill(r, ["What sound does {x} make?", "What does {x} say?", "Which sound does {x} make?",
+                       "How does {x} sound?",
+                       "What noise does {x} make?", "Tell me the sound of {x}.", "What is the sound of {x}?"],
+                       x=a(animal))
         return told(r, ask, f"{sentence(a(animal))} says {noise}.", noise, f"sound:{animal}")
-    ask = fill(r, ["Which animal says {n}?", "What animal goes {n}?", "Who says {n}?", "Which animal makes the sound {n}?"], n=noise)
+    ask = fill(r, ["Which animal says {n}?", "What animal goes {n}?", "Who says {n}?",
+                   "Which animal makes the sound {n}?"], n=noise)
     return told(r, ask, f"{sentence(a(animal))} says {noise}.", animal, f"says:{noise}")
 
 
@@ -60,14 +65,17 @@ def opposite(r: Random) -> Exchange:
     if r.random() < 0.5 and sum(pair[1] == y for pair in OPPOSITES) + sum(pair[0] == y for pair in OPPOSITES) == 1:
         x, y = y, x
     x, y = (x, y) if x != "light" else ("light", "dark")
-    ask = fill(r, ["What is the opposite of {x}?", "What's the opposite of {x}?", "Opposite of {x}?", "Tell me the opposite of {x}.",
-                   "What is the opposite of \"{x}\"?", "Give me the opposite of {x}.", "Name the opposite of the word {x}.",
+    ask = fill(r, ["What is the opposite of {x}?", "What's the opposite of {x}?", "Opposite of {x}?",
+                   "Tell me the opposite of {x}.",
+                   "What is the opposite of \"{x}\"?", "Give me the opposite of {x}.",
+                   "Name the opposite of the word {x}.",
                    "Which word means the opposite of {x}?", "The opposite of {x} is?"], x=x)
     return told(r, ask, f"The opposite of {x} is {y}.", y, f"opposite:{x}")
 
 
 def calendar(r: Random) -> Exchange:
-    name, pool = r.choice([("day", DAYS), ("day", DAYS), ("month", MONTHS), ("month", MONTHS), ("season", SEASONS), ("planet", PLANETS)])
+    name, pool = r.choice([("day", DAYS), ("day", DAYS), ("month", MONTHS), ("month", MONTHS), ("season", SEASONS),
+                           ("planet", PLANETS)])
     kind = r.random()
     i = r.randrange(len(pool))
     if kind < 0.7 and not (name == "planet" and i in (0, len(pool) - 1)):
@@ -76,21 +84,26 @@ def calendar(r: Random) -> Exchange:
             step = -step
         x, y = pool[i], pool[(i + step) % len(pool)]
         word = "after" if step == 1 else "before"
-        ask = fill(r, ["Which {n} comes {w} {x}?", "What {n} comes {w} {x}?", "What comes {w} {x}?", "Which {n} is {w} {x}?",
+        ask = fill(r, ["Which {n} comes {w} {x}?", "What {n} comes {w} {x}?", "What comes {w} {x}?",
+                       "Which {n} is {w} {x}?",
                        "Tell me the {n} {w} {x}.", "What is the {n} {w} {x}?", "Which {n} {f} {x}?"],
                    n=name, w=word, x=x, f="follows" if step == 1 else "comes right before")
         return told(r, ask, f"{sentence(y)} comes {word} {x}.", sentence(y), f"calendar:{word}:{x}")
     if name in ("month", "day", "planet"):
         ordinals = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
         whole = {"month": "year", "day": "week", "planet": "solar system"}[name]
-        ask = fill(r, ["What is the {o} {n} of the {w}?", "Which {n} is the {o} of the {w}?", "Name the {o} {n} of the {w}."]
-                   if name != "planet" else ["What is the {o} planet from the sun?", "Which planet is the {o} from the sun?"],
+        ask = fill(r, ["What is the {o} {n} of the {w}?", "Which {n} is the {o} of the {w}?",
+                       "Name the {o} {n} of the {w}."]
+                   if name != "planet" else ["What is the {o} planet from the sun?",
+                                             "Which planet is the {o} from the sun?"],
                    o=ordinals[i], n=name, w=whole)
         full = f"The {ordinals[i]} {name} {'from the sun' if name == 'planet' else 'of the ' + whole} is {pool[i]}."
         return told(r, ask, full, pool[i], f"nth:{name}:{i}")
-    months = {"spring": "March, April and May", "summer": "June, July and August", "autumn": "September, October and November",
+    months = {"spring": "March, April and May", "summer": "June, July and August",
+              "autumn": "September, October and November",
               "winter": "December, January and February"}
-    weather = {"spring": "mild and fresh", "summer": "warm and sunny", "autumn": "cool and windy", "winter": "cold and often snowy"}
+    weather = {"spring": "mild and fresh", "summer": "warm and sunny", "autumn": "cool and windy",
+               "winter": "cold and often snowy"}
     x = r.choice(SEASONS)
     if r.random() < 0.5:
         return Exchange(fill(r, ["Which months are in {x}?", "What are the months of {x}?", "When is {x}?"], x=x),
@@ -109,7 +122,8 @@ def colour(r: Random) -> Exchange:
     return told(r, ask, f"{sentence(noun)} is {y}.", y, f"colour:{x}")
 
 
-MIXES = {("red", "yellow"): "orange", ("blue", "yellow"): "green", ("red", "blue"): "purple", ("black", "white"): "grey",
+MIXES = {("red", "yellow"): "orange", ("blue", "yellow"): "green", ("red", "blue"): "purple",
+         ("black", "white"): "grey",
          ("red", "white"): "pink"}
 
 
@@ -125,7 +139,8 @@ def mix(r: Random) -> Exchange:
 def animal(r: Random) -> Exchange:
     if r.random() < 0.5:
         x, n = r.choice(list(LEGS.items()))
-        ask = fill(r, ["How many legs does {x} have?", "How many legs has {x}?", "Tell me how many legs {x} has."], x=a(x))
+        ask = fill(r, ["How many legs does {x} have?", "How many legs has {x}?", "Tell me how many legs {x} has."],
+                   x=a(x))
         return told(r, ask, f"{sentence(a(x))} has {n or 'no'} legs.", str(n), f"legs:{x}")
     x, y = r.choice(list(YOUNG.items()))
     ask = fill(r, ["What is a baby {x} called?", "What is a young {x} called?", "What do you call a baby {x}?",
@@ -175,17 +190,22 @@ GENERAL = [
     (["What is ice?", "What is ice made of?"], "Ice is frozen water."),
     (["What is the largest planet?", "Which planet is the largest?"], "Jupiter is the largest planet."),
     (["Which planet do we live on?", "What planet are we on?"], "We live on the planet Earth."),
-    (["Which planet is closest to the sun?", "What is the closest planet to the sun?"], "Mercury is the planet closest to the sun."),
+    (["Which planet is closest to the sun?", "What is the closest planet to the sun?"],
+     "Mercury is the planet closest to the sun."),
     (["Which planet has rings?", "What planet is known for its rings?"], "Saturn is known for its rings."),
     (["Which planet is called the red planet?", "What is the red planet?"], "Mars is called the red planet."),
-    (["What is the first letter of the alphabet?", "Which letter is first in the alphabet?"], "The first letter of the alphabet is A."),
-    (["What is the last letter of the alphabet?", "Which letter is last in the alphabet?"], "The last letter of the alphabet is Z."),
-    (["Which month has 28 days?", "What is the shortest month?"], "February is the shortest month. It has 28 or 29 days."),
+    (["What is the first letter of the alphabet?", "Which letter is first in the alphabet?"],
+     "The first letter of the alphabet is A."),
+    (["What is the last letter of the alphabet?", "Which letter is last in the alphabet?"],
+     "The last letter of the alphabet is Z."),
+    (["Which month has 28 days?", "What is the shortest month?"],
+     "February is the shortest month. It has 28 or 29 days."),
     (["What are the vowels?", "Name the vowels."], "The vowels are A, E, I, O and U."),
     (["Is a whale a fish?", "Is the whale a fish?"], "No, a whale is a mammal."),
     (["Does the sun rise in the east or the west?", "Where does the sun rise?"], "The sun rises in the east."),
     (["Where does the sun set?", "Does the sun set in the east or the west?"], "The sun sets in the west."),
-    (["What are the four directions?", "Name the four directions."], "The four directions are north, south, east and west."),
+    (["What are the four directions?", "Name the four directions."],
+     "The four directions are north, south, east and west."),
 ]
 
 
@@ -194,33 +214,52 @@ def general(r: Random) -> Exchange:
     return Exchange(r.choice(asks), answer, (f"general:{answer}",))
 
 
-UNKNOWN = ["Who painted {a}?", "Who won the {e} in {y}?", "What is the population of {c}?", "How many people live in {c}?", "Who is the president of {c}?",
-           "What is the weather today in {c}?", "What is the news today?", "What is the price of {o} today?", "Who wrote {b}?",
-           "Explain {s}.", "What is {s}?", "Tell me about {s}.", "How does {s} work?", "When was {p} born?", "Who is {p}?",
-           "Who was {p}?", "When did {p} die?", "What happened in {y}?", "Translate {t} into {l}.", "How do you say {t} in {l}?",
-           "Write a program in {g} that {d}.", "Write {g} code that {d}.", "What is the stock price of {k}?", "How tall is {p}?",
-           "What is the square root of {n}?", "What time is it?", "What is today's date?", "How far is it from {c} to {c2}?",
-           "What is the phone number of {p}?", "Where does {p} live?", "What did {p} say yesterday?", "Who invented {s}?",
-           "Summarize the book {b}.", "What is the best phone to buy?", "Which car should I buy?", "What is the meaning of life?",
+UNKNOWN = ["Who painted {a}?", "Who won the {e} in {y}?", "What is the population of {c}?",
+           "How many people live in {c}?", "Who is the president of {c}?",
+           "What is the weather today in {c}?", "What is the news today?", "What is the price of {o} today?",
+           "Who wrote {b}?",
+           "Explain {s}.", "What is {s}?", "Tell me about {s}.", "How does {s} work?", "When was {p} born?",
+           "Who is {p}?",
+           "Who was {p}?", "When did {p} die?", "What happened in {y}?", "Translate {t} into {l}.",
+           "How do you say {t} in {l}?",
+           "Write a program in {g} that {d}.", "Write {g} code that {d}.", "What is the stock price of {k}?",
+           "How tall is {p}?",
+           "What is the square root of {n}?", "What time is it?", "What is today's date?",
+           "How far is it from {c} to {c2}?",
+           "What is the phone number of {p}?", "Where does {p} live?", "What did {p} say yesterday?",
+           "Who invented {s}?",
+           "Summarize the book {b}.", "What is the best phone to buy?", "Which car should I buy?",
+           "What is the meaning of life?",
            "Who will win the next {e}?", "What is the chemical formula of {m}?", "What is the boiling point of {m}?",
            "Solve the equation x^2 + {n}x = {n2}.", "What is the history of {c}?", "What is the currency of {c}?",
-           "How old is {p}?", "What is the recipe for {f}?", "How many stars are in the sky?", "What is {n} divided by {n3}?",
-           "What is the longest river in {c}?", "What is the tallest mountain in {c}?", "What language do they speak in {c}?"]
+           "How old is {p}?", "What is the recipe for {f}?", "How many stars are in the sky?",
+           "What is {n} divided by {n3}?",
+           "What is the longest river in {c}?", "What is the tallest mountain in {c}?",
+           "What language do they speak in {c}?"]
 POOLS = {
-    "e": ["World Cup", "Olympic Games", "election", "chess championship", "Tour de France", "Super Bowl", "song contest", "Nobel Prize"],
+    "e": ["World Cup", "Olympic Games", "election", "chess championship", "Tour de France", "Super Bowl",
+          "song contest", "Nobel Prize"],
     "c": list(CAPITALS)[:46] + ["Mexico", "Nigeria", "Korea", "Nepal", "Texas", "California"],
     "o": ["gold", "oil", "silver", "a house", "wheat", "bitcoin", "coffee beans", "gas"],
-    "b": ["Hamlet", "Faust", "Don Quixote", "Moby Dick", "the Odyssey", "War and Peace", "Dracula", "Frankenstein", "Ulysses"],
-    "s": ["quantum mechanics", "general relativity", "photosynthesis", "inflation", "blockchain", "the French Revolution", "evolution",
-          "thermodynamics", "calculus", "the Roman Empire", "DNA", "a black hole", "nuclear fusion", "gravity", "democracy",
-          "the stock market", "electricity", "a neural network", "string theory", "the periodic table", "the Cold War", "vaccination"],
-    "p": ["Napoleon", "Einstein", "Mozart", "Cleopatra", "Shakespeare", "Newton", "Beethoven", "Picasso", "Marie Curie", "Julius Caesar",
+    "b": ["Hamlet", "Faust", "Don Quixote", "Moby Dick", "the Odyssey", "War and Peace", "Dracula", "Frankenstein",
+          "Ulysses"],
+    "s": ["quantum mechanics", "general relativity", "photosynthesis", "inflation", "blockchain",
+          "the French Revolution", "evolution",
+          "thermodynamics", "calculus", "the Roman Empire", "DNA", "a black hole", "nuclear fusion", "gravity",
+          "democracy",
+          "the stock market", "electricity", "a neural network", "string theory", "the periodic table", "the Cold War",
+          "vaccination"],
+    "p": ["Napoleon", "Einstein", "Mozart", "Cleopatra", "Shakespeare", "Newton", "Beethoven", "Picasso", "Marie Curie",
+          "Julius Caesar",
           "Galileo", "Darwin", "Gandhi", "the king of Spain", "Elon Musk", "Taylor Swift", "Plato", "Tesla", "Bach"],
-    "t": ["hello", "good morning", "thank you", "the house is red", "I love you", "where is the station", "bread", "friend"],
+    "t": ["hello", "good morning", "thank you", "the house is red", "I love you", "where is the station", "bread",
+          "friend"],
     "l": ["French", "German", "Spanish", "Chinese", "Japanese", "Italian", "Russian", "Latin", "Arabic", "Dutch"],
     "g": ["Python", "Rust", "Java", "C", "JavaScript", "Go"],
-    "d": ["sorts a list", "reads a file", "plays chess", "downloads a page", "finds prime numbers", "parses a date", "draws a tree"],
-    "a": ["the Night Watch", "the Scream", "Guernica", "the Starry Night", "the Last Supper", "the Kiss", "the Water Lilies"],
+    "d": ["sorts a list", "reads a file", "plays chess", "downloads a page", "finds prime numbers", "parses a date",
+          "draws a tree"],
+    "a": ["the Night Watch", "the Scream", "Guernica", "the Starry Night", "the Last Supper", "the Kiss",
+          "the Water Lilies"],
     "k": ["Apple", "Tesla", "Google", "Microsoft", "Amazon"],
     "m": ["water", "salt", "sugar", "iron", "methane", "ammonia"],
     "f": ["lasagne", "apple pie", "goulash", "paella", "curry", "pancakes"],
@@ -237,5 +276,6 @@ def unknown(r: Random) -> Exchange:
     return Exchange(ask, SORRY[0] if r.random() < 0.8 else r.choice(SORRY))
 
 
-TASKS = [(capital, 4), (sound, 1.5), (opposite, 2.5), (calendar, 3), (colour, 1.3), (mix, 0.5), (animal, 1.2), (quantity, 1.3),
+TASKS = [(capital, 4), (sound, 1.5), (opposite, 2.5), (calendar, 3), (colour, 1.3), (mix, 0.5), (animal, 1.2),
+         (quantity, 1.3),
          (general, 2), (unknown, 3)]

@@ -5,7 +5,8 @@ from random import Random
 from .chat import Exchange, fill, join
 from .words import FRUITS, NAMES, NUMBER_WORDS, OBJECTS
 
-COUNT = ["Count from {x} to {y}.", "Count {x} to {y}.", "Please count from {x} to {y}.", "List the numbers from {x} to {y}.",
+COUNT = ["Count from {x} to {y}.", "Count {x} to {y}.", "Please count from {x} to {y}.",
+         "List the numbers from {x} to {y}.",
          "Write the numbers from {x} to {y}.", "Say the numbers from {x} to {y}.", "Can you count from {x} to {y}?",
          "Count up from {x} to {y}.", "Count from {x} up to {y}.", "Start at {x} and count to {y}.",
          "Give me the numbers {x} to {y}.", "Print the numbers {x} through {y}.", "Numbers from {x} to {y}, please.",
@@ -26,11 +27,13 @@ SUM = ["What is {x} + {y}?", "{x} + {y}", "{x} + {y} =", "{x}+{y}", "{x} + {y}?"
        "Calculate {x} plus {y}.", "What is the sum of {x} and {y}?", "Sum: {x} and {y}.", "Tell me {x} + {y}.",
        "What do {x} and {y} make together?", "What do you get when you add {x} and {y}?", "Work out {x} + {y}.",
        "What is {x} and {y} added together?", "Can you add {x} and {y}?"]
-MINUS = ["What is {x} - {y}?", "{x} - {y}", "{x} - {y} =", "{x}-{y}", "What is {x} minus {y}?", "Subtract {y} from {x}.",
+MINUS = ["What is {x} - {y}?", "{x} - {y}", "{x} - {y} =", "{x}-{y}", "What is {x} minus {y}?",
+         "Subtract {y} from {x}.",
          "How much is {x} - {y}?", "How much is {x} minus {y}?", "Compute {x} - {y}.", "Calculate {x} minus {y}.",
          "Take {y} away from {x}.", "What is the difference between {x} and {y}?", "Tell me {x} - {y}.",
          "What is left when you take {y} from {x}?", "Work out {x} minus {y}."]
-TIMES = ["What is {x} * {y}?", "{x} * {y}", "{x} x {y}", "{x} * {y} =", "What is {x} times {y}?", "Multiply {x} by {y}.",
+TIMES = ["What is {x} * {y}?", "{x} * {y}", "{x} x {y}", "{x} * {y} =", "What is {x} times {y}?",
+         "Multiply {x} by {y}.",
          "How much is {x} times {y}?", "Compute {x} * {y}.", "Calculate {x} times {y}.", "Multiply {x} and {y}.",
          "What is the product of {x} and {y}?", "What is {x} multiplied by {y}?", "Work out {x} times {y}."]
 BARE = [" Only the number.", " Just the number.", " Answer with the number only.", " Reply with only the number.",
@@ -134,19 +137,22 @@ def compare(r: Random) -> Exchange:
         word = "larger" if larger else "smaller"
         short = r.random() < 0.3
         ask = fill(r, LARGER if larger else SMALLER, x=x, y=y)
-        return Exchange(ask + (r.choice(BARE) if short else ""), str(best) if short else f"{best} is {word} than {other}.",
+        return Exchange(ask + (r.choice(BARE) if short else ""),
+                        str(best) if short else f"{best} is {word} than {other}.",
                         (f"compare:{word}:{min(x, y)},{max(x, y)}",))
     if kind < 0.8:
         numbers = r.sample(range(high), r.randint(3, 4))
         largest = r.random() < 0.6
         best = max(numbers) if largest else min(numbers)
-        ask = fill(r, LARGEST if largest else SMALLEST, w=r.choice([join(map(str, numbers)), ", ".join(map(str, numbers))]))
+        ask = fill(r, LARGEST if largest else SMALLEST, w=r.choice([join(map(str, numbers)),
+                                                                    ", ".join(map(str, numbers))]))
         return Exchange(ask, f"The {'largest' if largest else 'smallest'} number is {best}.",
                         (f"extreme:{largest}:{sorted(numbers)}",))
     x, y = r.sample(range(high), 2)
     kind = r.randrange(3)
     if kind == 0:
-        return Exchange(fill(r, ["Is {x} larger than {y}?", "Is {x} greater than {y}?", "Is {x} more than {y}?"], x=x, y=y),
+        return Exchange(fill(r, ["Is {x} larger than {y}?", "Is {x} greater than {y}?", "Is {x} more than {y}?"], x=x,
+                             y=y),
                         f"Yes, {x} is larger than {y}." if x > y else f"No, {x} is smaller than {y}.", (f"is:{x}>{y}",))
     if kind == 1:
         return Exchange(fill(r, ["Is {x} smaller than {y}?", "Is {x} less than {y}?"], x=x, y=y),
@@ -183,24 +189,29 @@ def problem(r: Random) -> Exchange:
 def number_word(r: Random) -> Exchange:
     n = r.randint(0, 20)
     if r.random() < 0.5:
-        return Exchange(fill(r, ["Write {n} as a word.", "Write the number {n} in words.", "How do you write {n} in words?",
+        return Exchange(fill(r, ["Write {n} as a word.", "Write the number {n} in words.",
+                                 "How do you write {n} in words?",
                                  "Spell the number {n}."], n=n), NUMBER_WORDS[n], (f"numberword:{n}",))
-    return Exchange(fill(r, ["Write {w} as a number.", "Write {w} in digits.", "Which number is {w}?"], w=NUMBER_WORDS[n]),
+    return Exchange(fill(r, ["Write {w} as a number.", "Write {w} in digits.", "Which number is {w}?"],
+                         w=NUMBER_WORDS[n]),
                     str(n), (f"digits:{n}",))
 
 
 def double(r: Random) -> Exchange:
     n = r.randint(1, 30)
     if r.random() < 0.6:
-        return Exchange(fill(r, ["Double {n}.", "What is double {n}?", "What is twice {n}?"], n=n), f"2 * {n} = {2 * n}",
+        return Exchange(fill(r, ["Double {n}.", "What is double {n}?", "What is twice {n}?"], n=n),
+                        f"2 * {n} = {2 * n}",
                         (f"double:{n}",))
-    return Exchange(fill(r, ["What is half of {n}?", "Halve {n}.", "Give me half of {n}."], n=2 * n), f"{2 * n} / 2 = {n}",
+    return Exchange(fill(r, ["What is half of {n}?", "Halve {n}.", "Give me half of {n}."], n=2 * n),
+                    f"{2 * n} / 2 = {n}",
                     (f"half:{2 * n}",))
 
 
 def three(r: Random) -> Exchange:
     x, y, z = (r.randint(1, 10) for _ in range(3))
-    ask = fill(r, ["What is {x} + {y} + {z}?", "{x} + {y} + {z}", "Add {x}, {y} and {z}.", "What is {x} plus {y} plus {z}?"],
+    ask = fill(r, ["What is {x} + {y} + {z}?", "{x} + {y} + {z}", "Add {x}, {y} and {z}.",
+                   "What is {x} plus {y} plus {z}?"],
                x=x, y=y, z=z)
     return Exchange(ask, f"{x} + {y} + {z} = {x + y + z}", (f"three:{x}+{y}+{z}",))
 

@@ -7,8 +7,10 @@ const FIRST_BLOCKS: usize = 4;
 /// The part of the stall budget that is planned with: step times scatter, and the cost of a prompt token grows with the
 /// context before it.
 const PLANNED_SHARE: f64 = 0.6;
-/// Weight of the newest step in the averages.
-const NEWEST: f64 = 0.3;
+/// Weight of the newest step in the averages when it took longer than they say: a budget is kept by believing bad news.
+const SLOWER: f64 = 0.7;
+/// The same when it was faster.
+const FASTER: f64 = 0.1;
 
 /// A running estimate of the time of a step: a base for the decodes plus a price per prompt token.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl StepCost {
 }
 
 fn blend(average: &mut Option<f64>, newest: f64) {
-    *average = Some(average.map_or(newest, |old| old + NEWEST * (newest - old)));
+    *average = Some(average.map_or(newest, |old| old + if newest > old { SLOWER } else { FASTER } * (newest - old)));
 }
 
 #[cfg(test)]
@@ -63,6 +65,20 @@ mod tests {
         cost.observe(160, Duration::from_millis(180)); // 1 ms per prompt token
 
         assert_eq!(cost.prefill_cap(), 96); // 0.6 * 200 ms - 20 ms = 100 tokens
+    }
+
+    #[test]
+    fn one_slow_step_shrinks_the_chunks_at_once_and_fast_ones_let_them_grow_slowly() {
+        let mut cost = StepCost::new(Duration::from_millis(200), 16);
+        cost.observe(100, Duration::from_millis(100)); // 1 ms per prompt token
+        let usual = cost.prefill_cap();
+
+        cost.observe(100, Duration::from_millis(300));
+        let slow = cost.prefill_cap();
+        cost.observe(100, Duration::from_millis(100));
+
+        assert!(slow <= usual / 2, "{slow} of {usual}");
+        assert!((slow..usual).contains(&cost.prefill_cap()));
     }
 
     #[test]
