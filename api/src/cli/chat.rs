@@ -58,7 +58,8 @@ fn start_server(args: &ChatArgs, agent: &Agent) -> Result<String, Outcome> {
     let mut config = args.config.clone();
     config.set.insert(0, ("telemetry.log.level".to_owned(), "warn".to_owned()));
     let serve = ServeArgs { models: args.model.iter().cloned().collect(), config, ..ServeArgs::default() };
-    let server = std::thread::spawn(move || serve::run_on(&serve, listener));
+    let setup = serve::prepare(&serve)?;
+    let server = std::thread::spawn(move || serve::run_on(setup, listener));
     let url = format!("http://{address}");
     loop {
         let ready = agent.get(format!("{url}/readyz")).call().is_ok_and(|response| response.status() == 200);

@@ -1,7 +1,7 @@
 //! `lmx parity`: numbers for checks against other implementations.
 
 use super::args::{Outcome, ParityArgs};
-use super::terminal::{configuration, fail, fail_load};
+use super::terminal::{configuration, fail, fail_load, use_threads};
 use crate::catalog::resolve;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError};
 use lmx_runtime::config::Executor;
@@ -16,6 +16,7 @@ pub fn run(args: &ParityArgs) -> Outcome {
         Ok(loaded) => loaded,
         Err(outcome) => return outcome,
     };
+    use_threads(&loaded.config.compute);
     let inputs = match std::fs::read(&args.inputs) {
         Ok(json) => ParityInputs::from_json(&json),
         Err(error) => return fail(Outcome::Usage, format_args!("cannot read {}: {error}", args.inputs.display())),

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const HUNG: i32 = 70;
 
 /// Everything that is decided before the server starts.
-struct Setup {
+pub(super) struct Setup {
     loaded: Loaded,
     presets: Presets,
     preset: Option<String>,
@@ -44,20 +44,19 @@ pub fn run(args: &ServeArgs) -> Outcome {
 }
 
 /// Serves on a listener that is already bound.
-pub(super) fn run_on(args: &ServeArgs, listener: TcpListener) -> Outcome {
-    match prepare(args) {
-        Ok(setup) => actix_rt::System::new().block_on(serve(setup, listener)),
-        Err(outcome) => outcome,
-    }
+pub(super) fn run_on(setup: Setup, listener: TcpListener) -> Outcome {
+    actix_rt::System::new().block_on(serve(setup, listener))
 }
 
-fn prepare(args: &ServeArgs) -> Result<Setup, Outcome> {
+/// Reads everything that the command line asks for. Must be called before the process has a second thread.
+pub(super) fn prepare(args: &ServeArgs) -> Result<Setup, Outcome> {
     let loaded = terminal::configuration(&args.config, args.settings())?;
     let presets = Presets::load(&Surroundings::of_process()).map_err(|error| terminal::fail(Outcome::Usage, error))?;
     if let Some(name) = &args.preset {
         presets.get(name).map_err(|error| terminal::fail(Outcome::Usage, error))?;
     }
     telemetry::start_log(&loaded.config.telemetry);
+    terminal::use_threads(&loaded.config.compute);
     Ok(Setup { loaded, presets, preset: args.preset.clone() })
 }
 

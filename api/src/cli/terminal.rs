@@ -3,6 +3,7 @@
 use super::args::{ConfigFlags, Outcome};
 use crate::config::{LoadOptions, Loaded, Surroundings, load};
 use lmx_runtime::checkpoint::LoadError;
+use lmx_runtime::config::ComputeConfig;
 use std::io::Write;
 
 /// Prints a result. A reader that has gone away (`lmx list | head`) is no failure.
@@ -46,4 +47,17 @@ pub fn configuration(flags: &ConfigFlags, settings: Vec<(String, String)>) -> Re
     let options = LoadOptions { file: flags.config.clone(), settings };
     load(&options, &Surroundings::of_process())
         .map_err(|error| fail(Outcome::Usage, format_args!("the configuration cannot be used\n{error}")))
+}
+
+/// Gives the forward pass its threads. Must be called before the process has a second thread.
+pub(super) fn use_threads(config: &ComputeConfig) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.threads_on(cores).to_string();
+    for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        // Whoever sets the library's own variable means it.
+        if std::env::var_os(name).is_none() {
+            // SAFETY: commands call this while the process has its first thread only, so nobody reads the environment.
+            unsafe { std::env::set_var(name, &threads) };
+        }
+    }
 }
