@@ -158,9 +158,8 @@ def check_concurrency(client, url):
         together = list(pool.map(lambda request: streamed(client, **request)[0], requests))
     different = [i for i in range(32) if alone[i] != together[i]]
     print(f"  {32 - len(different)} of 32 streams equal" + (f", different: {different}" if different else ""))
-    # Products of candle's CPU kernels are not yet the same to the last bit in every batch: a near-tie may fall the other
-    # way. More than a few would be no near-ties.
-    assert len(different) <= 2, [(alone[i], together[i]) for i in different]
+    # Products of candle's CPU kernels are not the same to the last bit in every batch: an exact tie may fall the other way.
+    assert len(different) <= 1, [(alone[i], together[i]) for i in different]
 
 
 def main():
@@ -174,7 +173,9 @@ def main():
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LMX_")}
-    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port)], env=environment)
+    # In float32 a row's numbers hardly depend on what else is in the batch; with 8-bit activations candle's kernels round
+    # rows of one and rows of many differently, so that a story may turn elsewhere at a near-tie.
+    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port), "--compute", "f32"], env=environment)
     passed, failed = 0, 0
     try:
         def ready():
