@@ -1,13 +1,12 @@
 use super::TextPool;
 use crate::error::ApiError;
-use crate::openai::request::{Generation, Priority, Prompt, TemplateInput};
+use crate::openai::request::{Generation, Prompt, TemplateInput};
 use crate::openai::response::{ModelEntry, TokenText};
 use crate::presets::EffectivePreset;
 use lmx_actors::cell::{Cell, OpenError, StreamRequest, WorkerEgress};
 use lmx_actors::egress::TextOptions;
 use lmx_actors::stream::TokenStream;
 use lmx_runtime::sampling::SamplingParams;
-use lmx_runtime::sequence;
 use lmx_runtime::text::{ChatTemplate, RenderInput, TemplateError, Tokenizer};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -146,11 +145,7 @@ impl LoadedModel {
             prompt: prompt.into(),
             choices: generation.n as usize,
             seed,
-            priority: match generation.priority {
-                Priority::Interactive => sequence::Priority::Interactive,
-                Priority::Normal => sequence::Priority::Normal,
-                Priority::Background => sequence::Priority::Background,
-            },
+            priority: generation.priority,
             deadline: Some(deadline),
             text: TextOptions {
                 stop: generation.stop.clone(),

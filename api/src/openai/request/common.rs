@@ -1,11 +1,13 @@
 //! The fields that chats and completions share, and their limits.
 
 use super::limits::{logit_bias, share, token_limit, top_k, within};
-use super::{Generation, Priority, RequestDefaults};
+use super::priority::choose_priority;
+use super::{Generation, RequestDefaults};
 use crate::error::ApiError;
 use crate::openai::body::read_fields;
 use actix_web::http::header::HeaderMap;
 use lmx_runtime::sampling::SamplingParams;
+use lmx_runtime::sequence::Priority;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -86,7 +88,7 @@ impl Common {
     pub(super) fn read(body: &Value, headers: &HeaderMap) -> Result<Self, ApiError> {
         super::refused::check(body)?;
         let mut common: Self = read_fields(body)?;
-        common.priority = Priority::choose(body.get("priority"), headers)?;
+        common.priority = choose_priority(body.get("priority"), headers)?;
         Ok(common)
     }
 

@@ -1,4 +1,4 @@
-use super::Priority;
+use lmx_runtime::sequence::Priority;
 
 /// How far an answer goes, how it is cut and how it is sent; what the sampler does not need to know.
 #[derive(Debug, Clone, PartialEq)]

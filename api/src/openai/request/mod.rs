@@ -15,5 +15,5 @@ pub use chat::{ChatParts, ChatRequest, TemplateInput};
 pub use completion::{CompletionParts, CompletionRequest, Prompt};
 pub use defaults::{Parameters, RequestDefaults};
 pub use generation::Generation;
-pub use priority::{PRIORITY_HEADER, Priority};
+pub use priority::PRIORITY_HEADER;
 pub use tokenize::{DetokenizeRequest, TokenizeRequest, TokenizeText};
