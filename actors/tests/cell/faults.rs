@@ -12,11 +12,23 @@ fn is_engine_fault(answer: &Answer) -> bool {
     matches!(answer.error, Some(StreamError::Sequence(SequenceError::EngineFault { .. })))
 }
 
-/// Two sequences in the engine, two that wait.
-async fn four_streams(rig: &Rig, prompts: &[Vec<u32>]) -> Vec<lmx_actors::stream::TokenStream> {
+/// Of four streams, two in the engine and two that wait, a step with `fault` fails those that are in it and no others.
+/// Afterwards requests are answered and no block is lost.
+async fn only_the_running_fail(rig: &Rig, fault: Fault) {
+    let prompts: Vec<_> = (1..=4).map(|id| prompt(id, 20)).collect();
     let streams: Vec<_> = prompts.iter().map(|prompt| rig.open(request(prompt, 40))).collect();
     rig.until(|counts| counts.decode == 2 && counts.waiting == 2).await;
-    streams
+
+    rig.faults.push([Some(fault)]);
+
+    let mut answers = Vec::new();
+    for stream in streams {
+        answers.push(read(stream).await);
+    }
+    assert!(answers[..2].iter().all(is_engine_fault), "{answers:?}");
+    assert!(answers[2].is_whole(&prompts[2], 40) && answers[3].is_whole(&prompts[3], 40));
+    rig.answers(&prompts[0], 12).await;
+    rig.all_blocks_are_back().await;
 }
 
 fn two_places() -> Setup {
@@ -28,20 +40,17 @@ fn two_places() -> Setup {
 fn a_panic_in_a_step_fails_its_sequences_and_no_others() {
     in_a_system(|| async {
         let rig = two_places().start();
-        let prompts: Vec<_> = (1..=4).map(|id| prompt(id, 20)).collect();
-        let streams = four_streams(&rig, &prompts).await;
-
-        rig.faults.push([Some(Fault::Panic)]);
-
-        let mut answers = Vec::new();
-        for stream in streams {
-            answers.push(read(stream).await);
-        }
-        assert!(answers[..2].iter().all(is_engine_fault), "{answers:?}");
-        assert!(answers[2].is_whole(&prompts[2], 40) && answers[3].is_whole(&prompts[3], 40));
-        rig.answers(&prompts[0], 12).await;
+        only_the_running_fail(&rig, Fault::Panic).await;
         assert_eq!(rig.reading("engine").restarts_total, 1);
-        rig.all_blocks_are_back().await;
+    });
+}
+
+#[test]
+fn an_error_in_a_step_fails_its_sequences_and_the_engine_goes_on() {
+    in_a_system(|| async {
+        let rig = two_places().start();
+        only_the_running_fail(&rig, Fault::Error).await;
+        assert_eq!(rig.reading("engine").restarts_total, 0);
     });
 }
 
@@ -60,27 +69,6 @@ fn a_paused_sequence_outlives_the_engine() {
         let answer = read(held_back).await;
 
         assert!(answer.is_whole(&slow, 700), "{:?} after {}", answer.error, answer.choices[0].ids.len());
-    });
-}
-
-#[test]
-fn an_error_in_a_step_fails_its_sequences_and_the_engine_goes_on() {
-    in_a_system(|| async {
-        let rig = two_places().start();
-        let prompts: Vec<_> = (1..=4).map(|id| prompt(id, 20)).collect();
-        let streams = four_streams(&rig, &prompts).await;
-
-        rig.faults.push([Some(Fault::Error)]);
-
-        let mut answers = Vec::new();
-        for stream in streams {
-            answers.push(read(stream).await);
-        }
-        assert!(answers[..2].iter().all(is_engine_fault), "{answers:?}");
-        assert!(answers[2].is_whole(&prompts[2], 40) && answers[3].is_whole(&prompts[3], 40));
-        rig.answers(&prompts[0], 12).await;
-        assert_eq!(rig.reading("engine").restarts_total, 0);
-        rig.all_blocks_are_back().await;
     });
 }
 
