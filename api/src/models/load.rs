@@ -1,3 +1,4 @@
+use super::text_files::{read_template, read_tokenizer};
 use super::{LoadedModel, ModelParts, TextPool};
 use crate::config::{ConfigError, Loaded};
 use crate::presets::{EffectivePreset, Presets, ResolveError};
@@ -9,7 +10,7 @@ use lmx_runtime::model::Blueprint;
 use lmx_runtime::runner::candle::{CandleForward, CandleModel, LoadProgress, estimate_memory, pick};
 use lmx_runtime::runner::{Batch, BatchRow, Forward, ForwardError};
 use lmx_runtime::scheduler::Limits;
-use lmx_runtime::text::{ChatTemplate, TemplateError, TemplateFiles, TextError, Tokenizer};
+use lmx_runtime::text::{ChatTemplate, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,10 @@ impl Loader {
         let preset = self.presets.resolve(id, preset, &self.config)?;
         let checkpoint = Checkpoint::open(source)?;
         let blueprint = Blueprint::read(&checkpoint)?;
-        let tokenizer = Arc::new(read_tokenizer(&checkpoint)?);
+        let Some(tokenizer) = read_tokenizer(&checkpoint)? else {
+            return Err(LoadFailure::MissingFile("tokenizer.json"));
+        };
+        let tokenizer = Arc::new(tokenizer);
         let template = read_template(&checkpoint, preset.chat_template.as_deref())?;
 
         let config = &preset.config;
@@ -242,24 +246,4 @@ fn warm_up(model: &Arc<CandleModel>, limits: Limits) -> Result<(), LoadFailure> 
         return Err(LoadFailure::Crashed("the first step gave logits that are not finite".to_owned()));
     }
     Ok(())
-}
-
-fn read_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, LoadFailure> {
-    let Some(json) = checkpoint.file("tokenizer.json")? else { return Err(LoadFailure::MissingFile("tokenizer.json")) };
-    let config = checkpoint.file("tokenizer_config.json")?;
-    Ok(Tokenizer::from_bytes(&json, config.as_deref())?)
-}
-
-fn read_template(checkpoint: &Checkpoint, preset: Option<&str>) -> Result<Option<ChatTemplate>, LoadFailure> {
-    let config = checkpoint.file("tokenizer_config.json")?;
-    let json = checkpoint.file("chat_template.json")?;
-    let jinja = checkpoint.file("chat_template.jinja")?;
-    let jinja = jinja.as_deref().map(String::from_utf8_lossy);
-    let files = TemplateFiles {
-        tokenizer_config: config.as_deref(),
-        jinja: preset.or(jinja.as_deref()),
-        json: json.as_deref(),
-        additional: &[],
-    };
-    Ok(ChatTemplate::from_files(&files)?)
 }

@@ -43,7 +43,8 @@ impl Registry {
         self.loading.remove(id);
     }
 
-    /// The model of a request: by its id, by an alias of the configuration, by that of its preset, or the default for requests that name none.
+    /// The model of a request: by its id, by an alias of the configuration, by that of its preset, or the default for
+    /// requests that name none.
     ///
     /// # Errors
     /// [`ApiError::ModelNotFound`] or [`ApiError::ModelLoading`].

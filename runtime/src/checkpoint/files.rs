@@ -43,15 +43,31 @@ impl Files {
         }
     }
 
-    /// Names of all files, sorted; of a folder, without its sub-folders.
+    /// Names of the files beside `config.json`, sorted, without those in sub-folders.
     pub(super) fn names(&self) -> Result<Vec<String>, LoadError> {
+        self.names_in("")
+    }
+
+    /// Names of the files in a sub-folder, sorted, without those deeper in; none if there is no such sub-folder.
+    pub(super) fn names_in(&self, sub: &str) -> Result<Vec<String>, LoadError> {
         let mut names: Vec<String> = match self {
-            Self::Embedded(files) => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Embedded(files) => {
+                let inside = |name: &'static str| match sub {
+                    "" => Some(name),
+                    _ => name.strip_prefix(sub)?.strip_prefix('/'),
+                };
+                let names = files.iter().filter_map(|(name, _)| inside(name));
+                names.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+            }
             Self::Folder(folder) => {
-                let entries = std::fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
+                let folder = folder.join(sub);
+                let entries = match std::fs::read_dir(&folder) {
+                    Err(error) if !sub.is_empty() && error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries.map_err(|source| io_error(&folder, source))?,
+                };
                 let mut names = Vec::new();
                 for entry in entries {
-                    let entry = entry.map_err(|source| io_error(folder, source))?;
+                    let entry = entry.map_err(|source| io_error(&folder, source))?;
                     if let Ok(name) = entry.file_name().into_string()
                         && entry.path().is_file()
                     {

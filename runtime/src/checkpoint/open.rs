@@ -63,7 +63,7 @@ impl Checkpoint {
             shards.push(shard);
         }
         let (Some(config), []) = (config, &*missing) else {
-            return Err(incomplete(source, id, missing));
+            return Err(LoadError::ModelIncomplete { model: id, missing, hint: source.how_to_complete() });
         };
         let config = serde_json::from_slice::<Value>(&config)
             .map_err(|error| LoadError::invalid("config.json", error.to_string()))?;
@@ -133,6 +133,14 @@ impl Checkpoint {
         self.files.read(name)
     }
 
+    /// Names of the other files in a sub-folder of the model, sorted; none if there is no such sub-folder.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] if it is there and cannot be read.
+    pub fn files_in(&self, folder: &str) -> Result<Vec<String>, LoadError> {
+        self.files.names_in(folder)
+    }
+
     /// Bytes of all tensors as they are stored.
     pub fn weights_bytes(&self) -> u64 {
         self.tensors.values().map(|place| place.bytes.len() as u64).sum()
@@ -142,13 +150,4 @@ impl Checkpoint {
     pub fn fingerprint(&self) -> u64 {
         fingerprint(self)
     }
-}
-
-fn incomplete(source: &Source, model: String, missing: Vec<MissingFile>) -> LoadError {
-    let hint = match source {
-        Source::Hub { repo, .. } => format!("`lmx pull {repo}` fetches what is missing"),
-        Source::Folder(_) => "copy or download these files again".to_owned(),
-        Source::Embedded { .. } => "the program was built without them".to_owned(),
-    };
-    LoadError::ModelIncomplete { model, missing, hint }
 }

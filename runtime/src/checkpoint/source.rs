@@ -40,6 +40,15 @@ impl Source {
         }
     }
 
+    /// What to do about missing files.
+    pub(super) fn how_to_complete(&self) -> String {
+        match self {
+            Self::Hub { repo, .. } => fetch_again(repo),
+            Self::Folder(_) => "copy or download these files again".to_owned(),
+            Self::Embedded { .. } => "the program was built without them".to_owned(),
+        }
+    }
+
     /// Finds the files.
     ///
     /// # Errors
@@ -95,8 +104,13 @@ fn hub_snapshot(cache: &Path, repo: &str, revision: Option<&str>) -> Result<Path
     Err(LoadError::ModelIncomplete {
         model: repo.to_owned(),
         missing: missing_files(&Files::Folder(best))?,
-        hint: format!("`lmx pull {repo}` fetches what is missing"),
+        hint: fetch_again(repo),
     })
+}
+
+/// What to do about a repository with missing files.
+fn fetch_again(repo: &str) -> String {
+    format!("`hf download {repo}` fetches what is missing")
 }
 
 fn list_snapshots(snapshots: &Path) -> Result<Vec<(SystemTime, PathBuf)>, LoadError> {
@@ -180,7 +194,7 @@ mod tests {
 
         assert_eq!(error.outcome(), "model_incomplete");
         assert!(error.to_string().contains("model.safetensors is missing"), "{error}");
-        assert!(error.to_string().contains("lmx pull org/name"), "{error}");
+        assert!(error.to_string().contains("hf download org/name"), "{error}");
     }
 
     #[test]

@@ -77,6 +77,23 @@ mod tests {
     }
 
     #[test]
+    fn templates_in_their_own_folder_are_named_too() {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(fixture("llama-mixed")).unwrap() {
+            let from = entry.unwrap().path();
+            std::fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
+        }
+        let folder = copy.path().join("additional_chat_templates");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("tool_use.jinja"), "{{ tools }}").unwrap();
+        std::fs::write(folder.join("notes.txt"), "no template").unwrap();
+
+        let examined = examine(&Source::Folder(copy.path().to_owned())).unwrap();
+
+        assert_eq!(Report::new("m", &examined, ComputeMode::Int8).chat_templates, ["default", "tool_use"]);
+    }
+
+    #[test]
     fn a_broken_model_is_told_with_outcome_reason_and_advice() {
         let missing = vec![MissingFile::absent("config.json")];
         let error = LoadError::ModelIncomplete { model: "m".into(), missing, hint: "copy it".into() };

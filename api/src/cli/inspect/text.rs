@@ -1,5 +1,6 @@
-use lmx_runtime::checkpoint::{Checkpoint, LoadError};
-use lmx_runtime::text::{ChatTemplate, SpecialToken, TemplateFiles, Tokenizer};
+use crate::models::{read_template, read_tokenizer};
+use lmx_runtime::checkpoint::Checkpoint;
+use lmx_runtime::text::SpecialToken;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,14 +26,14 @@ impl Text {
     /// Reads them; what cannot be read becomes a problem.
     pub(super) fn read(checkpoint: &Checkpoint, eos_ids: &[u32]) -> Self {
         let mut text = Self::default();
-        let tokenizer = tokenizer(checkpoint).unwrap_or_else(|problem| {
-            text.problems.push(problem);
+        let tokenizer = read_tokenizer(checkpoint).unwrap_or_else(|problem| {
+            text.problems.push(problem.to_string());
             None
         });
-        text.chat_templates = chat_templates(checkpoint).unwrap_or_else(|problem| {
-            text.problems.push(problem);
-            Vec::new()
-        });
+        match read_template(checkpoint, None) {
+            Ok(templates) => text.chat_templates.extend(templates.iter().flat_map(|all| all.names().to_vec())),
+            Err(problem) => text.problems.push(problem.to_string()),
+        }
         let name = |&id: &u32| Token { id: Some(id), text: tokenizer.as_ref().and_then(|known| known.id_to_token(id)) };
         text.eos_tokens = eos_ids.iter().map(name).collect();
         if let Some(tokenizer) = &tokenizer {
@@ -60,26 +61,4 @@ impl std::fmt::Display for Token {
             (None, None) => f.write_str("unknown"),
         }
     }
-}
-
-fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, String> {
-    let read = |name| checkpoint.file(name).map_err(|error: LoadError| error.to_string());
-    let (json, config) = (read("tokenizer.json")?, read("tokenizer_config.json")?);
-    let Some(json) = json else { return Ok(None) };
-    Tokenizer::from_bytes(&json, config.as_deref()).map(Some).map_err(|error| error.to_string())
-}
-
-fn chat_templates(checkpoint: &Checkpoint) -> Result<Vec<String>, String> {
-    let read = |name| checkpoint.file(name).map_err(|error: LoadError| error.to_string());
-    let (config, json) = (read("tokenizer_config.json")?, read("chat_template.json")?);
-    let jinja = read("chat_template.jinja")?;
-    let jinja = jinja.as_deref().map(String::from_utf8_lossy);
-    let files = TemplateFiles {
-        tokenizer_config: config.as_deref(),
-        jinja: jinja.as_deref(),
-        json: json.as_deref(),
-        additional: &[],
-    };
-    let templates = ChatTemplate::from_files(&files).map_err(|error| error.to_string())?;
-    Ok(templates.map(|templates| templates.names().to_vec()).unwrap_or_default())
 }
