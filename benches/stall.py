@@ -9,21 +9,12 @@ standard library. Gaps are what a client on the same machine sees, so they hold 
 """
 
 import argparse
-import http.client
 import json
-import signal
-import socket
 import statistics
-import subprocess
 import threading
 import time
-import urllib.request
 
-
-def post(port, body):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-    connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
-    return connection, connection.getresponse()
+from serving import post, serving
 
 
 def stream(port, tokens, gaps, seed):
@@ -56,19 +47,8 @@ def main():
     parser.add_argument("--prompt-tokens", type=int, default=1900)
     parser.add_argument("--budget-ms", type=int, default=200)
     arguments = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     setting = f"scheduler.decode_stall_budget_ms={arguments.budget_ms}"
-    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port), "--set", setting, "--set", "telemetry.log.level=warn"])
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None, "the server ended"
-                time.sleep(0.1)
+    with serving(arguments.lmx, "--set", setting) as port:
         gaps, spans = [], []
         readers = [
             threading.Thread(target=stream, args=(port, arguments.tokens, gaps, i)) for i in range(arguments.streams)
@@ -90,9 +70,6 @@ def main():
         summary("without prompts", quiet)
         summary("beside prompts", beside)
         print("prompts took", ", ".join(f"{(end - begun) * 1e3:.0f}" for begun, end in spans), "ms")
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ planning, hops between actors and the wake-ups of threads. Needs nothing beyond 
 """
 
 import argparse
-import http.client
-import json
-import signal
-import socket
-import subprocess
 import threading
 import time
 import urllib.request
+
+from serving import post, serving
 
 
 def sums(port):
@@ -33,10 +30,9 @@ def sums(port):
 
 
 def stream(port, tokens, seed):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     body = dict(prompt=[seed % 90 + 30] * 24, max_tokens=tokens, ignore_eos=True, stream=True, temperature=0)
-    connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
-    connection.getresponse().read()
+    connection, reply = post(port, body)
+    reply.read()
     connection.close()
 
 
@@ -47,18 +43,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port), "--set", "telemetry.log.level=warn"])
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None, "the server ended"
-                time.sleep(0.1)
+    with serving(arguments.lmx) as port:
         print("streams  steps  forward ms  sample ms  engine rest ms  cycle ms  outside of the engine ms")
         for streams in arguments.streams:
             for _ in range(arguments.repeat):
@@ -75,9 +60,6 @@ def main():
                     f"{streams:7d} {steps:6.0f} {forward:11.3f} {sample:10.3f} {total - forward - sample:15.3f}"
                     f" {cycle:9.3f} {cycle - total:25.3f}"
                 )
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
 
 
 if __name__ == "__main__":
