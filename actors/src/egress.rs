@@ -1,8 +1,8 @@
 //! The egress actor: makes text of tokens, finds stop strings, feeds the streams of one HTTP worker.
 //!
-//! Accepts: [`Attach`], [`Deltas`], [`Detach`], [`FailAll`]. Sends: events to the streams' own channels, `Cancel` and `Pause` to the
-//! scheduler. Owns: the detokenisers and stop matchers of its worker's streams. Runs on: that worker's arbiter, so that a
-//! piece of text is written to the socket by the thread that made it.
+//! Accepts: [`Attach`], [`Deltas`], [`Detach`], [`FailAll`]. Sends: events to the streams' own channels, `Cancel` and
+//! `Pause` to the scheduler. Owns: the detokenisers and stop matchers of its worker's streams. Runs on: that worker's
+//! arbiter, so that a piece of text is written to the socket by the thread that made it.
 
 use crate::mailbox::{Gauge, Letter, Mail, Mailbox};
 use crate::scheduler::{Cancel, Pause, SchedulerActor};

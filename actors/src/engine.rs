@@ -1,7 +1,8 @@
 //! The engine actor: executes plans, one after the other.
 //!
-//! Accepts: [`RunStep`], [`Clear`]. Sends: `StepDone`, `StepFailed` and `EngineUp` to the scheduler. Owns: the executor with its KV
-//! memory, the slots and their samplers. Runs on: an arbiter of its own, which its handler blocks on purpose.
+//! Accepts: [`RunStep`], [`Clear`]. Sends: `StepDone`, `StepFailed` and `EngineUp` to the scheduler. Owns: the executor
+//! with its KV memory, the slots and their samplers. Runs on: an arbiter of its own, which its handler blocks on
+//! purpose.
 
 use crate::mailbox::{Letter, Mail, Mailbox};
 use crate::scheduler::{EngineUp, SchedulerActor, StepDone, StepFailed};
@@ -116,8 +117,8 @@ impl Handler<Mail<RunStep>> for Engine {
             self.scheduler.tell(StepFailed { step, memory_lost: false });
             return;
         };
-        // The one place that catches a panic of a step. What it leaves behind is never used again: runner and KV memory are built
-        // anew, the weights are immutable.
+        // The one place that catches a panic of a step. What it leaves behind is never used again: runner and KV memory
+        // are built anew, the weights are immutable.
         match catch_unwind(AssertUnwindSafe(|| runner.step(&plan))) {
             Ok(Ok(output)) => {
                 let timing = output.timing;

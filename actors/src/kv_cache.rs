@@ -1,7 +1,8 @@
 //! The KV-cache actor: block accounting and the prefix index.
 //!
-//! Accepts: [`ReserveBlocks`], [`Commit`], [`Release`], [`Invalidate`], [`ClearCached`], [`Snapshot`]. Sends: `BlocksGranted` to the scheduler. Owns:
-//! [`KvAccounts`]; no tensor. Runs on: the control arbiter, beside the scheduler, so that asking for blocks wakes no thread.
+//! Accepts: [`ReserveBlocks`], [`Commit`], [`Release`], [`Invalidate`], [`ClearCached`], [`Snapshot`]. Sends:
+//! `BlocksGranted` to the scheduler. Owns: [`KvAccounts`]; no tensor. Runs on: the control arbiter, beside the
+//! scheduler, so that asking for blocks wakes no thread.
 
 use crate::mailbox::{Letter, Mail, Mailbox};
 use crate::scheduler::{BlocksGranted, SchedulerActor};

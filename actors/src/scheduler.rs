@@ -1,9 +1,9 @@
 //! The scheduler actor: decides what every step computes.
 //!
-//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`], [`Pause`], [`Drain`], [`Retire`],
-//! [`Snapshot`]. Sends:
-//! `ReserveBlocks`, `Commit`, `Release` (by dropped leases) and `Invalidate` to the KV cache, `RunStep` to the engine, `Deltas` to the egress
-//! of each worker. Owns: sequences, queues, the step budget. Runs on: the control arbiter.
+//! Accepts: [`Submit`], [`Cancel`], [`BlocksGranted`], [`StepDone`], [`StepFailed`], [`EngineUp`], [`KvLost`],
+//! [`Pause`], [`Drain`], [`Retire`], [`Snapshot`]. Sends: `ReserveBlocks`, `Commit`, `Release` (by dropped leases) and
+//! `Invalidate` to the KV cache, `RunStep` to the engine, `Deltas` to the egress of each worker. Owns: sequences,
+//! queues, the step budget. Runs on: the control arbiter.
 
 use crate::cell::EpochSource;
 use crate::egress::{Deltas, EgressDirectory};

@@ -3,8 +3,8 @@
 //! The framework restarts an actor only when it stops itself; a panic closes its address for ever. So each actor is built
 //! by a factory that can run again, in the same arbiter, and its mailbox is led to the new one.
 //!
-//! Accepts: [`Adopt`], [`Down`], [`Rebuilt`], [`Disown`]. Sends: nothing but what the restart functions send. Owns: the restart budgets.
-//! Runs on: the system arbiter.
+//! Accepts: [`Adopt`], [`Down`], [`Rebuilt`], [`Disown`]. Sends: nothing but what the restart functions send. Owns: the
+//! restart budgets. Runs on: the system arbiter.
 
 use crate::mailbox::{Gauge, Mailbox};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};

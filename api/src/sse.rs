@@ -1,4 +1,5 @@
-//! The exact bytes of a streamed answer: role, content, finish reason, usage, `[DONE]`, and comments while nothing is ready.
+//! The exact bytes of a streamed answer: role, content, finish reason, usage, `[DONE]`, and comments while nothing is
+//! ready.
 
 use crate::openai::request::Generation;
 use crate::openai::response::{
@@ -129,8 +130,8 @@ impl ChatStream {
         data(&ChatChunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage })
     }
 }
-
-/// Builds the events of a streamed completion. `usage` is what has been used so far; the mode decides whether it is sent.
+///  Builds the events of a streamed completion. `usage` is what has been used so far; the mode decides whether it is
+/// sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletionStream {
     head: StreamHead,

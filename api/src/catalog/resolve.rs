@@ -3,7 +3,8 @@ use crate::config::ModelsConfig;
 use lmx_runtime::checkpoint::{LoadError, Source};
 use std::path::{Component, Path};
 
-/// Finds a model by name: the built-in one, else a folder, else a name below `models.directory`, else a repository in the hub cache.
+/// Finds a model by name: the built-in one, else a folder, else a name below `models.directory`, else a repository in
+/// the hub cache.
 ///
 /// Whether its files are all there is found by opening it.
 ///
