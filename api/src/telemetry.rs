@@ -4,6 +4,7 @@ use crate::config::{LogFormat, TelemetryConfig};
 use lmx_actors::mailbox::MailboxReading;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -73,11 +74,24 @@ impl Metrics {
     }
 }
 
-/// Writes the log to stderr as configured; `LMX_LOG` takes a filter of its own.
+/// Writes the log to stderr as configured; `LMX_LOG` takes a filter of its own. Coloured only for a terminal.
 pub fn start_log(config: &TelemetryConfig) {
-    let level = config.log.level.as_str();
-    let filter = EnvFilter::try_from_env("LMX_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let configured = || match config.log.level.as_str() {
+        // What the HTTP server's own workers do is for those who debug it.
+        "info" => EnvFilter::new("info,actix_server=warn"),
+        level => EnvFilter::new(level),
+    };
+    let filter = std::env::var("LMX_LOG").map_or_else(
+        |_| configured(),
+        |text| {
+            EnvFilter::try_new(&text).unwrap_or_else(|error| {
+                eprintln!("lmx: LMX_LOG is `{text}`, which is no filter ({error}): the configured level is used");
+                configured()
+            })
+        },
+    );
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let started = match config.log.format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),
