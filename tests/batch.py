@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Whether 32 streams of mixed lengths get the same tokens together as each gets alone.
 
-    python3 tests/batch.py --lmx target/release/lmx --compute f32 --tie 0.001 --parting 1
-    python3 tests/batch.py --lmx target/release/lmx --compute int8 --tie 0.5 --parting 8
+    python3 tests/batch.py --lmx target/release/lmx --compute int16 --parting 0
+    python3 tests/batch.py --lmx target/release/lmx --compute int8 --executor candle --tie 0.5 --parting 8
 
 Two thirds of the streams are greedy, a third samples with a seed at temperature 0.8. For every stream that parts, this
 shows where and how near the tie was:
@@ -99,7 +99,8 @@ def compare(bodies, alone, together, tie):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lmx", default="target/release/lmx", help="the program to test")
-    parser.add_argument("--compute", default="int8", help="mode of the products")
+    parser.add_argument("--compute", default="int16", help="mode of the products")
+    parser.add_argument("--executor", default="auto", help="who computes")
     parser.add_argument("--tie", type=float, default=0.5, help="largest gap of log probabilities at which a stream may part")
     parser.add_argument("--parting", type=int, default=32, help="how many streams may part")
     arguments = parser.parse_args()
@@ -109,6 +110,7 @@ def main():
         port = probe.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LMX_")}
     command = [arguments.lmx, "serve", "--port", str(port), "--compute", arguments.compute]
+    command += ["--set", f"compute.executor={arguments.executor}"]
     server = subprocess.Popen(command + ["--set", "telemetry.log.level=warn"], env=environment)
     try:
         while True:

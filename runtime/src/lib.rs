@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod ids;
+pub mod kernels;
 pub mod kv;
 pub mod local;
 pub mod model;

@@ -6,7 +6,7 @@ mod support;
 
 use lmx_runtime::config::ComputeMode;
 use support::compare::{self, F32, Tolerance};
-use support::driver::{self, Work};
+use support::driver;
 use support::fixture::{self, Fixture};
 
 #[test]
@@ -38,28 +38,8 @@ fn prompts_in_one_ragged_batch_give_the_same_logits() {
     each_fixture(|fixture| {
         let mut driver = driver::load(&fixture.checkpoint(), ComputeMode::F32);
         let vocab = driver.vocab();
-        let mut sequences: Vec<_> = fixture.prompts.values().map(|_| driver.start()).collect();
-        let mut logits: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
-        // Chunks of 11: prompts end in different steps, and some rows are decodes in shape.
-        for step in 0.. {
-            let mut work = Vec::new();
-            let mut owners = Vec::new();
-            for (i, (sequence, prompt)) in sequences.iter_mut().zip(fixture.prompts.values()).enumerate() {
-                if let Some(tokens) = prompt.ids.chunks(11).nth(step) {
-                    work.push(Work { sequence, tokens });
-                    owners.push((i, tokens.len() * vocab));
-                }
-            }
-            if work.is_empty() {
-                break;
-            }
-            let mut rest = &driver.step(&mut work)[..];
-            for (i, elements) in owners {
-                let (own, others) = rest.split_at(elements);
-                logits[i].extend_from_slice(own);
-                rest = others;
-            }
-        }
+        let prompts: Vec<&[u32]> = fixture.prompts.values().map(|prompt| &prompt.ids[..]).collect();
+        let logits = driver.together(&prompts, 11);
         for ((name, prompt), logits) in fixture.prompts.iter().zip(&logits) {
             judge(fixture, &format!("{name} in a batch"), &prompt.logits, logits, vocab);
         }

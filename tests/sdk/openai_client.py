@@ -154,9 +154,7 @@ def main():
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LMX_")}
-    # Checks compare answers of requests that hit the prefix cache with those that do not: exact in float32, while candle's
-    # kernels round 8-bit activations of one row and of many differently (tests/batch.py measures that).
-    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port), "--compute", "f32"], env=environment)
+    server = subprocess.Popen([arguments.lmx, "serve", "--port", str(port)], env=environment)
     passed, failed = 0, 0
     try:
         def ready():

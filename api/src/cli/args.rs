@@ -175,7 +175,7 @@ pub struct ParityArgs {
     #[arg(long, value_name = "MODE", default_value_t, value_parser = parse_mode)]
     pub compute: ComputeMode,
     /// Who runs the forward pass.
-    #[arg(long, value_name = "NAME", default_value = "candle", value_parser = parse_executor)]
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = parse_executor)]
     pub executor: Executor,
     /// Configuration.
     #[command(flatten)]
@@ -222,17 +222,19 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 
 fn parse_mode(text: &str) -> Result<ComputeMode, String> {
     match text {
+        "int16" => Ok(ComputeMode::Int16),
         "int8" => Ok(ComputeMode::Int8),
         "f32" => Ok(ComputeMode::F32),
-        _ => Err(format!("`{text}` is neither int8 nor f32")),
+        _ => Err(format!("`{text}` is none of int16, int8, f32")),
     }
 }
 
 fn parse_executor(text: &str) -> Result<Executor, String> {
     match text {
         "auto" => Ok(Executor::Auto),
+        "native" => Ok(Executor::Native),
         "candle" => Ok(Executor::Candle),
-        _ => Err(format!("`{text}` is neither auto nor candle")),
+        _ => Err(format!("`{text}` is none of auto, native, candle")),
     }
 }
 
@@ -302,7 +304,7 @@ mod tests {
             panic!("parity")
         };
 
-        assert_eq!((plain.chunk, plain.batch, plain.compute), (None, false, ComputeMode::Int8));
+        assert_eq!((plain.chunk, plain.batch, plain.compute), (None, false, ComputeMode::Int16));
         assert_eq!((told.chunk, told.batch, told.reuse_prefix), (NonZeroUsize::new(16), true, true));
     }
 }

@@ -1,9 +1,8 @@
 //! Looks at a model without loading it.
 
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, MissingFile, Source};
-use lmx_runtime::config::ComputeMode;
 use lmx_runtime::model::{Blueprint, ModelFacts};
-use lmx_runtime::runner::candle::{estimate_memory, pick};
+use lmx_runtime::runner::Backend;
 
 /// A model whose files are all there and agree with each other.
 pub(super) struct Examined {
@@ -36,9 +35,9 @@ fn has(checkpoint: &Checkpoint, name: &str) -> Result<bool, LoadError> {
 }
 
 impl Examined {
-    /// Bytes that the loaded weights will take on this machine.
-    pub(super) fn memory_bytes(&self, mode: ComputeMode) -> u64 {
-        estimate_memory(&self.blueprint, &pick(), mode).total()
+    /// Bytes that the loaded weights will take.
+    pub(super) fn memory_bytes(&self, backend: &Backend) -> u64 {
+        backend.weights_bytes(&self.blueprint)
     }
 
     /// How most matrices are stored, and whether others are stored otherwise.

@@ -2,12 +2,12 @@
 
 use super::args::{ListArgs, Outcome};
 use super::examine::examine;
-use super::terminal::{configuration, print};
+use super::terminal::{backend, configuration, print};
 use super::units;
 use crate::catalog::{self, Listed, Place};
 use crate::config::{Config, ModelsConfig};
 use lmx_runtime::checkpoint::LoadError;
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::runner::Backend;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,11 @@ pub fn run(args: &ListArgs) -> Outcome {
         Ok(loaded) => loaded.config,
         Err(outcome) => return outcome,
     };
-    let rows = rows(&config);
+    let backend = match backend(&config.compute) {
+        Ok(backend) => backend,
+        Err(outcome) => return outcome,
+    };
+    let rows = rows(&config, &backend);
     if args.json {
         print(&json_lines(&rows));
     } else {
@@ -38,7 +42,7 @@ struct Row {
     size_bytes: u64,
     family: Option<&'static str>,
     quantization: Option<String>,
-    /// In the configured compute mode, KV memory apart.
+    /// As configured, KV memory apart.
     memory_bytes: Option<u64>,
     complete: bool,
     missing: Vec<String>,
@@ -49,12 +53,12 @@ struct Row {
     reason: Option<String>,
 }
 
-fn rows(config: &Config) -> Vec<Row> {
-    catalog::list(&config.models).iter().map(|listed| Row::new(listed, config.compute.mode)).collect()
+fn rows(config: &Config, backend: &Backend) -> Vec<Row> {
+    catalog::list(&config.models).iter().map(|listed| Row::new(listed, backend)).collect()
 }
 
 impl Row {
-    fn new(listed: &Listed, mode: ComputeMode) -> Self {
+    fn new(listed: &Listed, backend: &Backend) -> Self {
         let row = Self {
             id: listed.id.clone(),
             place: listed.place.word(),
@@ -75,7 +79,7 @@ impl Row {
                 path: model.checkpoint.path().map(Path::to_owned).or(row.path),
                 family: Some(model.facts.family),
                 quantization: Some(model.quantization()),
-                memory_bytes: Some(model.memory_bytes(mode)),
+                memory_bytes: Some(model.memory_bytes(backend)),
                 ..row
             },
             Err(error) => {
@@ -189,13 +193,17 @@ mod tests {
         (root, Config { models, ..Config::default() })
     }
 
+    fn all(config: &Config) -> Vec<Row> {
+        rows(config, &Backend::choose(&config.compute).unwrap())
+    }
+
     fn on_disk(config: &Config) -> Vec<Row> {
-        rows(config).into_iter().filter(|row| row.place == Place::Directory.word()).collect()
+        all(config).into_iter().filter(|row| row.place == Place::Directory.word()).collect()
     }
 
     #[test]
     fn the_built_in_model_is_ready_and_comes_first() {
-        let rows = rows(&Config::default());
+        let rows = all(&Config::default());
         assert_eq!((rows[0].id.as_str(), rows[0].state().as_str()), ("builtin", "ready"));
     }
 
@@ -230,7 +238,7 @@ mod tests {
     fn the_table_is_aligned_and_has_human_units() {
         let (_root, config) = models();
 
-        let table = table(&rows(&config));
+        let table = table(&all(&config));
 
         let state = table.lines().next().unwrap().find("STATE").unwrap();
         assert!(table.lines().all(|line| line.as_bytes()[state - 1] == b' '), "{table}");

@@ -1,14 +1,12 @@
 //! `lmx parity`: numbers for checks against other implementations.
 
 use super::args::{Outcome, ParityArgs};
-use super::terminal::{configuration, fail, fail_load, use_threads};
+use super::terminal::{backend, configuration, fail, fail_load, use_threads};
 use crate::catalog::resolve;
-use lmx_runtime::checkpoint::{Checkpoint, LoadError};
-use lmx_runtime::config::Executor;
+use lmx_runtime::checkpoint::Checkpoint;
+use lmx_runtime::config::ComputeConfig;
 use lmx_runtime::parity::{self, ParityError, ParityInputs, ParityOptions, PromptNumbers, Sizes};
-use lmx_runtime::runner::Forward;
-use lmx_runtime::runner::candle::{CandleForward, CandleModel, pick};
-use std::sync::Arc;
+use lmx_runtime::runner::Model;
 
 /// Runs the command.
 pub fn run(args: &ParityArgs) -> Outcome {
@@ -33,11 +31,16 @@ pub fn run(args: &ParityArgs) -> Outcome {
         );
     }
     let checkpoint = resolve(&args.model, &loaded.config.models).and_then(|source| Checkpoint::open(&source));
-    let model = match checkpoint.and_then(|checkpoint| load(args, &checkpoint)) {
+    let compute_config = ComputeConfig { executor: args.executor, mode: args.compute, ..loaded.config.compute };
+    let backend = match backend(&compute_config) {
+        Ok(backend) => backend,
+        Err(outcome) => return outcome,
+    };
+    let model = match checkpoint.and_then(|checkpoint| backend.load(&checkpoint, &mut |_| {})) {
         Ok(model) => model,
         Err(error) => return fail_load(&error),
     };
-    let numbers = match compute(args, &inputs, model) {
+    let numbers = match compute(args, &inputs, &model) {
         Ok(numbers) => numbers,
         Err(ParityError::Load(error)) => return fail_load(&error),
         Err(error) => return fail(Outcome::Failed, error),
@@ -48,22 +51,10 @@ pub fn run(args: &ParityArgs) -> Outcome {
     }
 }
 
-fn load(args: &ParityArgs, checkpoint: &Checkpoint) -> Result<Arc<CandleModel>, LoadError> {
-    match args.executor {
-        Executor::Auto | Executor::Candle => CandleModel::load(checkpoint, &pick(), args.compute, &mut |_| {}),
-    }
-}
-
-fn compute(
-    args: &ParityArgs,
-    inputs: &ParityInputs,
-    model: Arc<CandleModel>,
-) -> Result<Vec<PromptNumbers>, ParityError> {
+fn compute(args: &ParityArgs, inputs: &ParityInputs, model: &Model) -> Result<Vec<PromptNumbers>, ParityError> {
     let options = ParityOptions { chunk: args.chunk, batch: args.batch, reuse_prefix: args.reuse_prefix };
     let context_tokens = model.facts().context_tokens;
-    let forward = |sizes: Sizes| -> Result<Box<dyn Forward>, LoadError> {
-        Ok(Box::new(CandleForward::new(model, sizes.num_blocks, sizes.block_tokens)?))
-    };
+    let forward = |sizes: Sizes| model.forward(sizes.num_blocks, sizes.block_tokens);
     parity::run(inputs, options, context_tokens, forward, &mut |prompt| eprintln!("{}", line(prompt)))
 }
 

@@ -4,6 +4,7 @@ use super::args::{ConfigFlags, Outcome};
 use crate::config::{LoadOptions, Loaded, Surroundings, load};
 use lmx_runtime::checkpoint::LoadError;
 use lmx_runtime::config::ComputeConfig;
+use lmx_runtime::runner::Backend;
 use std::io::Write;
 
 /// Prints a result. A reader that has gone away (`lmx list | head`) is no failure.
@@ -49,10 +50,19 @@ pub fn configuration(flags: &ConfigFlags, settings: Vec<(String, String)>) -> Re
         .map_err(|error| fail(Outcome::Usage, format_args!("the configuration cannot be used\n{error}")))
 }
 
-/// Gives the forward pass its threads. Must be called before the process has a second thread.
+/// Decides who computes.
+///
+/// # Errors
+/// [`Outcome::Usage`], with what is wrong already printed.
+pub fn backend(config: &ComputeConfig) -> Result<Backend, Outcome> {
+    Backend::choose(config).map_err(|error| fail(Outcome::Usage, error))
+}
+
+/// Gives candle its threads. Must be called before the process has a second thread.
 pub(super) fn use_threads(config: &ComputeConfig) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = config.threads_on(cores).to_string();
+    // Its threads wait by spinning: with all cores taken, every other program's work would hold all of them up.
+    let threads = config.threads.map_or(cores.saturating_sub(1).max(1), std::num::NonZero::get).to_string();
     for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
         // Whoever sets the library's own variable means it.
         if std::env::var_os(name).is_none() {

@@ -7,8 +7,7 @@ use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::model::Blueprint;
-use lmx_runtime::runner::candle::{CandleForward, CandleModel, LoadProgress, estimate_memory, pick};
-use lmx_runtime::runner::{Batch, BatchRow, Forward, ForwardError};
+use lmx_runtime::runner::{Backend, Batch, BatchRow, Forward, ForwardError, LoadProgress, Model};
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
@@ -77,7 +76,9 @@ pub struct Prepared {
     alias: Option<String>,
     root: String,
     preset: EffectivePreset,
-    model: Arc<CandleModel>,
+    model: Model,
+    /// What computes, for the log.
+    backend: String,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     limits: Limits,
@@ -135,14 +136,16 @@ impl Loader {
         let template = read_template(&checkpoint, preset.chat_template.as_deref())?;
 
         let config = &preset.config;
-        let device = pick();
-        let weights_bytes = estimate_memory(&blueprint, &device, config.compute.mode).total();
+        let backend = Backend::choose(&config.compute)?;
+        backend.check_block_tokens(config.kv.block_tokens.get())?;
+        let weights_bytes = backend.weights_bytes(&blueprint);
         let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
         if weights_bytes > may_take {
             return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
         }
-        let model = CandleModel::load(&checkpoint, &device, config.compute.mode, progress)?;
-        let limits = self.limits(&preset, &model, may_take - weights_bytes)?;
+        let model = backend.load(&checkpoint, progress)?;
+        let token_bytes = backend.kv_bytes_per_token(&blueprint);
+        let limits = self.limits(&preset, &model, token_bytes, may_take - weights_bytes)?;
         config.scheduler.validate(limits.block_tokens)?;
         if config.models.warmup {
             warm_up(&model, limits)?;
@@ -155,6 +158,7 @@ impl Loader {
             root,
             preset,
             model,
+            backend: backend.describe(),
             tokenizer,
             template,
             limits,
@@ -168,8 +172,19 @@ impl Loader {
     /// # Errors
     /// [`LoadFailure::Actor`].
     pub fn start(&self, prepared: Prepared) -> Result<LoadedModel, LoadFailure> {
-        let Prepared { id, alias, root, preset, model, tokenizer, template, limits, fingerprint, weights_bytes } =
-            prepared;
+        let Prepared {
+            id,
+            alias,
+            root,
+            preset,
+            model,
+            backend,
+            tokenizer,
+            template,
+            limits,
+            fingerprint,
+            weights_bytes,
+        } = prepared;
         tracing::info!(
             model = id,
             family = model.facts().family,
@@ -177,6 +192,7 @@ impl Loader {
             kv_blocks = limits.num_blocks,
             context_tokens = limits.sequence_tokens(),
             mode = %preset.config.compute.mode,
+            backend,
             preset = preset.name.as_deref().unwrap_or("none"),
             "model loaded"
         );
@@ -201,11 +217,17 @@ impl Loader {
 
     /// How many blocks of KV memory there are: what the configuration allows, and never more than all sequences together
     /// can use.
-    fn limits(&self, preset: &EffectivePreset, model: &CandleModel, free_bytes: u64) -> Result<Limits, LoadFailure> {
+    fn limits(
+        &self,
+        preset: &EffectivePreset,
+        model: &Model,
+        token_bytes: usize,
+        free_bytes: u64,
+    ) -> Result<Limits, LoadFailure> {
         let config = &preset.config;
         let block_tokens = config.kv.block_tokens.get();
         let context_tokens = model.facts().context_tokens;
-        let block_bytes = (model.kv_bytes_per_token() * block_tokens) as u64;
+        let block_bytes = (token_bytes * block_tokens) as u64;
         let budget = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
         let usable = config.scheduler.max_sequences.get().saturating_mul(context_tokens.div_ceil(block_tokens));
         let num_blocks = usize::try_from(budget / block_bytes).unwrap_or(usize::MAX).min(usable);
@@ -218,18 +240,19 @@ impl Loader {
     }
 }
 
-fn factory(model: Arc<CandleModel>, limits: Limits) -> ForwardFactory {
-    Arc::new(move || build(&model, limits).map(|forward| Box::new(forward) as Box<dyn Forward>))
+fn factory(model: Model, limits: Limits) -> ForwardFactory {
+    Arc::new(move || build(&model, limits))
 }
 
-fn build(model: &Arc<CandleModel>, limits: Limits) -> Result<CandleForward, ForwardError> {
+fn build(model: &Model, limits: Limits) -> Result<Box<dyn Forward>, ForwardError> {
     let size = |n| NonZeroUsize::new(n).ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()));
-    CandleForward::new(model.clone(), size(limits.num_blocks)?, size(limits.block_tokens)?)
+    model
+        .forward(size(limits.num_blocks)?, size(limits.block_tokens)?)
         .map_err(|error| ForwardError::Failed(error.to_string()))
 }
 
 /// Computes one prompt and throws it away: kernels are chosen and compiled, weights are paged in and rearranged.
-fn warm_up(model: &Arc<CandleModel>, limits: Limits) -> Result<(), LoadFailure> {
+fn warm_up(model: &Model, limits: Limits) -> Result<(), LoadFailure> {
     let tokens = vec![0u32; WARMUP_TOKENS.min(limits.sequence_tokens())];
     let num_blocks = tokens.len().div_ceil(limits.block_tokens);
     let small = Limits { num_blocks, ..limits };

@@ -10,25 +10,20 @@ pub struct ComputeConfig {
     pub executor: Executor,
     /// Precision of the products with quantised weights.
     pub mode: ComputeMode,
-    /// Threads of the forward pass on CPUs. Absent: all cores but one. The workers of this executor wait by spinning, so
-    /// that with as many of them as cores every other program's work holds all of them up.
+    /// Threads of the forward pass on CPUs. Absent: one per core; of `candle` all but one, because its threads wait by
+    /// spinning, so that with as many of them as cores every other program's work holds all of them up.
     pub threads: Option<NonZeroUsize>,
-}
-
-impl ComputeConfig {
-    /// How many threads the forward pass has on a machine with `cores` cores.
-    pub fn threads_on(&self, cores: usize) -> usize {
-        self.threads.map_or(cores.saturating_sub(1).max(1), NonZeroUsize::get)
-    }
 }
 
 /// Who runs the forward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Executor {
-    /// The best one for the device: today `candle` everywhere.
+    /// The best one for the device: `native` on CPUs, `candle` on GPUs.
     #[default]
     Auto,
+    /// Own kernels over rearranged weights: CPUs.
+    Native,
     /// Candle's own operators: CPU, Metal, CUDA.
     Candle,
 }
@@ -37,16 +32,19 @@ pub enum Executor {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeMode {
-    /// Weights stay quantised, activations are rounded to 8 bits per group of 32 or 256 (float32 on GPUs).
+    /// Weights stay quantised, activations are rounded to 15 bits per group (float32 on GPUs).
     #[default]
+    Int16,
+    /// Weights stay quantised, activations are rounded to 8 bits per group (float32 on GPUs): faster for prompts.
     Int8,
-    /// Everything in float32: weights are dequantised once, when the model is loaded, to four bytes each.
+    /// Everything in float32. With `candle` weights are dequantised once, when the model is loaded, to four bytes each.
     F32,
 }
 
 impl std::fmt::Display for ComputeMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Int16 => "int16",
             Self::Int8 => "int8",
             Self::F32 => "f32",
         })

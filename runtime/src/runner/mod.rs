@@ -1,15 +1,19 @@
 //! The seam between the step and the devices: [`Forward`] computes logits for a packed, ragged batch.
 //!
-//! Two executors are meant to stand behind it: `candle` (any device of candle, its own operators) and a native one for
-//! CPUs. [`FakeForward`] makes everything above testable without a model.
+//! Two executors stand behind it: [`candle`] (any device of candle, its own operators) and [`native`] (CPUs). [`FakeForward`] makes everything above testable without a model.
 
+mod backend;
+mod check;
 mod fake;
 mod slots;
+mod team;
 
+pub use backend::{Backend, Model};
 pub use fake::{FakeConfig, FakeForward, Fault, FaultScript};
 pub use slots::{LogitsTap, SlotRunner};
 
 pub mod candle;
+pub mod native;
 
 use crate::ids::BlockId;
 use crate::plan::BlockMove;
@@ -24,7 +28,7 @@ pub struct Batch<'a> {
     pub positions: &'a [u32],
     /// The rows, in the order of their tokens.
     pub rows: &'a [BatchRow<'a>],
-    /// Indices into `tokens` (ascending) whose logits are wanted.
+    /// Indices into `tokens` (ascending, none twice) whose logits are wanted.
     pub wanted: &'a [u32],
 }
 
@@ -48,6 +52,15 @@ pub struct ForwardShape {
     pub block_tokens: usize,
     /// Blocks of KV memory.
     pub num_blocks: usize,
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of the checkpoint that stand in their final form.
+    pub done_bytes: u64,
+    /// Bytes that the model takes from the checkpoint.
+    pub total_bytes: u64,
 }
 
 /// Why a forward pass gave no logits. The rows of that step fail, the engine goes on.

@@ -168,10 +168,11 @@ impl Scheduler {
         }
     }
 
-    /// Prompt tokens of one sequence in this step: whole blocks unless the prompt ends.
+    /// Prompt tokens of one sequence in this step: a whole chunk, or the end of the prompt, or what the budget has room
+    /// for in whole blocks.
     fn share(&self, left: usize, budget: usize) -> usize {
-        let most = budget.min(self.config.prefill_chunk.get());
-        if left <= most { left } else { most - most % self.limits.block_tokens }
+        let most = left.min(self.config.prefill_chunk.get());
+        if most <= budget { most } else { budget - budget % self.limits.block_tokens }
     }
 
     fn intend_forks(&self, parent: &Sequence, intents: &mut Vec<Intent>) {

@@ -2,7 +2,9 @@ use super::compare::argmax;
 use lmx_runtime::checkpoint::Checkpoint;
 use lmx_runtime::config::ComputeMode;
 use lmx_runtime::ids::BlockId;
+use lmx_runtime::kernels::Form;
 use lmx_runtime::runner::candle::{CandleForward, CandleModel};
+use lmx_runtime::runner::native::{NativeForward, NativeModel};
 use lmx_runtime::runner::{Batch, BatchRow, Forward};
 use std::num::NonZeroUsize;
 
@@ -10,8 +12,8 @@ const BLOCK_TOKENS: usize = 16;
 const NUM_BLOCKS: usize = 256;
 
 /// A `Forward` with just enough around it to run prompts: hands out blocks, never takes them back.
-pub(crate) struct Driver {
-    pub(crate) forward: CandleForward,
+pub(crate) struct Driver<F = CandleForward> {
+    pub(crate) forward: F,
     free: Vec<BlockId>,
 }
 
@@ -30,17 +32,27 @@ pub(crate) struct Work<'a> {
 pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
     let device = lmx_runtime::runner::candle::pick();
     let model = CandleModel::load(checkpoint, &device, mode, &mut |_| {}).unwrap();
-    let size = |n| NonZeroUsize::new(n).unwrap();
-    let forward = CandleForward::new(model, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap();
-    // Neighbouring positions never get neighbouring blocks, but for the first few sequences: both ways of reading run.
-    let ordered = (0..NUM_BLOCKS as u32 / 4).rev();
-    let scattered =
-        (0..NUM_BLOCKS as u32 * 3 / 4).map(|i| i * 97 % (NUM_BLOCKS as u32 * 3 / 4) + NUM_BLOCKS as u32 / 4);
-    let free = scattered.chain(ordered).map(BlockId).collect();
-    Driver { forward, free }
+    Driver::new(CandleForward::new(model, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
 }
 
-impl Driver {
+pub(crate) fn native(checkpoint: &Checkpoint, mode: ComputeMode, form: Form, threads: usize) -> Driver<NativeForward> {
+    let model = NativeModel::load(checkpoint, mode, size(threads), &mut |_| {}).unwrap();
+    Driver::new(NativeForward::new(model, form, size(threads), size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
+}
+
+fn size(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+impl<F: Forward> Driver<F> {
+    fn new(forward: F) -> Self {
+        // Neighbouring positions never get neighbouring blocks, but for the first few sequences: both ways of reading run.
+        let ordered = (0..NUM_BLOCKS as u32 / 4).rev();
+        let scattered =
+            (0..NUM_BLOCKS as u32 * 3 / 4).map(|i| i * 97 % (NUM_BLOCKS as u32 * 3 / 4) + NUM_BLOCKS as u32 / 4);
+        Self { forward, free: scattered.chain(ordered).map(BlockId).collect() }
+    }
+
     pub(crate) fn vocab(&self) -> usize {
         self.forward.shape().vocab_size
     }
@@ -97,5 +109,31 @@ impl Driver {
             row = self.step(&mut [Work { sequence: &mut sequence, tokens: &[token] }]);
         }
         (tokens, all)
+    }
+
+    /// The logits of several prompts that run together, `chunk` tokens of each at a time: they end in different steps.
+    pub(crate) fn together(&mut self, prompts: &[&[u32]], chunk: usize) -> Vec<Vec<f32>> {
+        let vocab = self.vocab();
+        let mut sequences: Vec<_> = prompts.iter().map(|_| self.start()).collect();
+        let mut logits: Vec<Vec<f32>> = vec![Vec::new(); sequences.len()];
+        for step in 0.. {
+            let (mut work, mut owners) = (Vec::new(), Vec::new());
+            for (i, (sequence, prompt)) in sequences.iter_mut().zip(prompts).enumerate() {
+                if let Some(tokens) = prompt.chunks(chunk).nth(step) {
+                    work.push(Work { sequence, tokens });
+                    owners.push((i, tokens.len() * vocab));
+                }
+            }
+            if work.is_empty() {
+                break;
+            }
+            let mut rest = &self.step(&mut work)[..];
+            for (i, elements) in owners {
+                let (own, others) = rest.split_at(elements);
+                logits[i].extend_from_slice(own);
+                rest = others;
+            }
+        }
+        logits
     }
 }

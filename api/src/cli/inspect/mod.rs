@@ -5,7 +5,7 @@ mod text;
 
 use super::args::{InspectArgs, Outcome};
 use super::examine::examine;
-use super::terminal::{advice, configuration, fail_load, print};
+use super::terminal::{advice, backend, configuration, fail_load, print};
 use crate::catalog::resolve;
 use lmx_runtime::checkpoint::LoadError;
 use report::Report;
@@ -17,9 +17,13 @@ pub fn run(args: &InspectArgs) -> Outcome {
         Ok(loaded) => loaded.config,
         Err(outcome) => return outcome,
     };
+    let backend = match backend(&config.compute) {
+        Ok(backend) => backend,
+        Err(outcome) => return outcome,
+    };
     let examined = resolve(&args.model, &config.models).and_then(|source| examine(&source));
     let report = match examined {
-        Ok(model) => Report::new(&args.model, &model, config.compute.mode),
+        Ok(model) => Report::new(&args.model, &model, &backend),
         Err(error) if args.json => {
             print(&(broken(&args.model, &error) + "\n"));
             return Outcome::Failed;
@@ -44,7 +48,8 @@ fn broken(model: &str, error: &LoadError) -> String {
 mod tests {
     use super::*;
     use lmx_runtime::checkpoint::{MissingFile, Source};
-    use lmx_runtime::config::ComputeMode;
+    use lmx_runtime::config::ComputeConfig;
+    use lmx_runtime::runner::Backend;
     use std::path::{Path, PathBuf};
 
     fn fixture(name: &str) -> PathBuf {
@@ -52,7 +57,12 @@ mod tests {
     }
 
     fn report(name: &str) -> Report {
-        Report::new(name, &examine(&Source::Folder(fixture(name))).unwrap(), ComputeMode::Int8)
+        of_folder(name, fixture(name))
+    }
+
+    fn of_folder(name: &str, folder: PathBuf) -> Report {
+        let backend = Backend::choose(&ComputeConfig::default()).unwrap();
+        Report::new(name, &examine(&Source::Folder(folder)).unwrap(), &backend)
     }
 
     #[test]
@@ -60,7 +70,7 @@ mod tests {
         let report = report("llama-mixed");
 
         assert_eq!((report.outcome, report.family, report.problems.len()), ("loadable", "llama", 0));
-        assert!(report.memory_bytes.f32 > report.memory_bytes.int8 && report.memory_bytes.int8 > 0);
+        assert!(report.memory_bytes > 0 && !report.backend.is_empty());
         assert!(report.storage.len() > 1, "{:?}", report.storage);
         assert_eq!(report.chat_templates, ["default"]);
         assert!(report.eos_tokens.iter().all(|token| token.text.is_some()));
@@ -88,9 +98,9 @@ mod tests {
         std::fs::write(folder.join("tool_use.jinja"), "{{ tools }}").unwrap();
         std::fs::write(folder.join("notes.txt"), "no template").unwrap();
 
-        let examined = examine(&Source::Folder(copy.path().to_owned())).unwrap();
+        let report = of_folder("m", copy.path().to_owned());
 
-        assert_eq!(Report::new("m", &examined, ComputeMode::Int8).chat_templates, ["default", "tool_use"]);
+        assert_eq!(report.chat_templates, ["default", "tool_use"]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 use super::super::examine::Examined;
 use super::super::units;
 use super::text::{Text, Token};
-use lmx_runtime::config::ComputeMode;
-use lmx_runtime::runner::candle::{kv_bytes_per_token, pick};
+use lmx_runtime::runner::Backend;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +30,10 @@ pub(super) struct Report {
     /// Modules that `config.json` or the shapes set apart from `quantization`.
     exceptions: usize,
     weights_bytes: u64,
-    pub(super) memory_bytes: MemoryBytes,
+    /// What computes here.
+    pub(super) backend: String,
+    /// What the loaded weights take there, KV memory apart.
+    pub(super) memory_bytes: u64,
     /// In the configured compute mode on this machine's device.
     kv_bytes_per_token: usize,
     kv_bytes_full_context: u64,
@@ -58,18 +60,11 @@ pub(super) struct Stored {
     matrices: usize,
 }
 
-/// What the loaded weights take, KV memory apart.
-#[derive(Debug, Serialize)]
-pub(super) struct MemoryBytes {
-    pub(super) int8: u64,
-    pub(super) f32: u64,
-}
-
 impl Report {
     /// `id`: the name that the model was asked for by.
-    pub(super) fn new(id: &str, model: &Examined, mode: ComputeMode) -> Self {
+    pub(super) fn new(id: &str, model: &Examined, backend: &Backend) -> Self {
         let Examined { checkpoint, blueprint, facts } = model;
-        let kv_bytes = kv_bytes_per_token(facts, &pick(), mode);
+        let kv_bytes = backend.kv_bytes_per_token(blueprint);
         let storage: Vec<Stored> = facts
             .storage
             .iter()
@@ -99,10 +94,8 @@ impl Report {
             storage,
             quantization,
             weights_bytes: checkpoint.weights_bytes(),
-            memory_bytes: MemoryBytes {
-                int8: model.memory_bytes(ComputeMode::Int8),
-                f32: model.memory_bytes(ComputeMode::F32),
-            },
+            backend: backend.describe(),
+            memory_bytes: model.memory_bytes(backend),
             kv_bytes_per_token: kv_bytes,
             kv_bytes_full_context: kv_bytes as u64 * facts.context_tokens as u64,
             eos_tokens,
@@ -150,14 +143,7 @@ impl Report {
             ("quantisation", quantization),
             ("matrices", list(storage)),
             ("weights", format!("{} on disk", units::bytes(self.weights_bytes))),
-            (
-                "memory",
-                format!(
-                    "{} in int8, {} in f32",
-                    units::bytes(self.memory_bytes.int8),
-                    units::bytes(self.memory_bytes.f32)
-                ),
-            ),
+            ("memory", format!("{} with {}", units::bytes(self.memory_bytes), self.backend)),
             (
                 "kv memory",
                 format!(

@@ -5,11 +5,12 @@ use super::linear::Linear;
 use super::load::Loader;
 use super::memory::{kv_bytes_per_token, kv_dtype};
 use super::norm::RmsNorm;
-use super::report::{LoadProgress, LoadReport};
+use super::report::LoadReport;
 use super::step::Step;
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::ComputeMode;
 use crate::model::{Blueprint, DecoderSpec, ModelFacts};
+use crate::runner::LoadProgress;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl CandleModel {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Arc<Self>, LoadError> {
         let blueprint = Blueprint::read(checkpoint)?;
-        let reached = LoadProgress { done_bytes: 0, total_bytes: stored_bytes(checkpoint, &blueprint)? };
+        let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.stored_bytes(checkpoint) };
         let report = LoadReport { unexpected: blueprint.unexpected.clone(), ..LoadReport::default() };
         let mut loader = Loader { checkpoint, blueprint: &blueprint, device, mode, progress, reached, report };
 
@@ -153,15 +154,4 @@ impl GatedMlp {
         let gated = (self.gate.forward(x)?.silu()? * self.up.forward(x)?)?;
         self.down.forward(&gated)
     }
-}
-
-/// Bytes of the checkpoint that the model will read.
-fn stored_bytes(checkpoint: &Checkpoint, blueprint: &Blueprint) -> Result<u64, LoadError> {
-    let mut bytes = 0;
-    for (path, _) in blueprint.modules() {
-        for name in ["weight", "scales", "biases", "bias"] {
-            bytes += checkpoint.get(&format!("{path}.{name}")).map_or(0, |tensor| tensor.data.len() as u64);
-        }
-    }
-    Ok(bytes)
 }

@@ -2,9 +2,10 @@ use super::decoder::CandleModel;
 use super::error::{device_error, step_error};
 use super::kv_memory::KvMemory;
 use super::rope_table::RopeTable;
-use super::step::{Step, check};
+use super::step::Step;
 use crate::checkpoint::LoadError;
 use crate::plan::BlockMove;
+use crate::runner::check::{check, check_moves};
 use crate::runner::{Batch, Forward, ForwardError, ForwardShape};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -59,11 +60,7 @@ impl Forward for CandleForward {
     }
 
     fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
-        if let Some(block) =
-            moves.iter().flat_map(|m| [m.from, m.to]).find(|block| block.0 as usize >= self.kv.num_blocks)
-        {
-            return Err(ForwardError::Failed(format!("block {block} is not below the {} blocks", self.kv.num_blocks)));
-        }
+        check_moves(moves, &self.shape())?;
         self.kv.copy(moves).map_err(step_error(0))
     }
 
@@ -72,7 +69,7 @@ impl Forward for CandleForward {
         if batch.tokens.is_empty() {
             return Ok(());
         }
-        check(batch, self.model.spec().vocab, &self.kv)?;
+        check(batch, &self.shape())?;
         let failed = step_error(batch.tokens.len());
         let step =
             Step::new(batch, self.model.spec(), &self.kv, &mut self.rope, self.model.device()).map_err(&failed)?;

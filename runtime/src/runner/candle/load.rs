@@ -4,12 +4,13 @@ use super::error::device_error;
 use super::gguf::Form;
 use super::linear::{Linear, LinearWeight};
 use super::norm::RmsNorm;
-use super::report::{LoadProgress, LoadReport};
+use super::report::LoadReport;
 use super::rows::fill_rows;
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView};
 use crate::config::ComputeMode;
 use crate::model::affine::AffineMatrix;
 use crate::model::{Blueprint, Weight};
+use crate::runner::LoadProgress;
 use candle_core::{DType, Device, Tensor};
 
 /// Brings modules of a checkpoint to a device, each in the form it will be computed in.
@@ -60,8 +61,8 @@ impl Loader<'_> {
     /// what it says.
     fn product_dtype(&self, weight: Weight<'_>) -> DType {
         match self.mode {
-            ComputeMode::Int8 if !self.device.is_cpu() => stored_dtype(weight),
-            ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
+            ComputeMode::Int8 | ComputeMode::Int16 if !self.device.is_cpu() => stored_dtype(weight),
+            ComputeMode::Int8 | ComputeMode::Int16 | ComputeMode::F32 => DType::F32,
         }
     }
 
@@ -75,7 +76,7 @@ impl Loader<'_> {
         let stored = [matrix.codes, matrix.scales, matrix.biases].iter().map(|t| t.data.len() as u64).sum();
         let blocks = match self.mode {
             ComputeMode::F32 => None,
-            ComputeMode::Int8 => {
+            ComputeMode::Int8 | ComputeMode::Int16 => {
                 let blocks = match Form::of(matrix.quantization.bits, matrix.inputs, self.device) {
                     None => None,
                     Some(form) => BlockMatrix::new(&matrix, form, self.device, path)?,

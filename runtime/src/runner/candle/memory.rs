@@ -35,12 +35,12 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
                 let as_stored = match module.kind {
                     ModuleKind::Norm => false,
                     ModuleKind::Embedding if !blueprint.spec.tied => true,
-                    ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode == ComputeMode::Int8,
+                    ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode != ComputeMode::F32,
                 };
                 sum.weights += elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
             }
             Storage::Affine(quantization) => {
-                let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode == ComputeMode::Int8);
+                let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode != ComputeMode::F32);
                 let Some(form) = form else {
                     sum.weights += 4 * elements;
                     continue;
@@ -62,8 +62,8 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
 /// Type of keys and values in memory: f32 on CPUs and in mode `f32`, else bf16, whose range no key exceeds.
 pub(super) fn kv_dtype(device: &Device, mode: ComputeMode) -> DType {
     match mode {
-        ComputeMode::Int8 if !device.is_cpu() => DType::BF16,
-        ComputeMode::Int8 | ComputeMode::F32 => DType::F32,
+        ComputeMode::Int8 | ComputeMode::Int16 if !device.is_cpu() => DType::BF16,
+        ComputeMode::Int8 | ComputeMode::Int16 | ComputeMode::F32 => DType::F32,
     }
 }
 

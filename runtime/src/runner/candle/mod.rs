@@ -26,4 +26,4 @@ pub use decoder::CandleModel;
 pub use devices::pick;
 pub use forward::CandleForward;
 pub use memory::{MemoryEstimate, estimate_memory, kv_bytes_per_token};
-pub use report::{LoadProgress, LoadReport};
+pub use report::LoadReport;

@@ -1,7 +1,7 @@
 use super::kv_memory::{KvMemory, Places};
 use super::rope_table::RopeTable;
 use crate::model::DecoderSpec;
-use crate::runner::{Batch, BatchRow, ForwardError};
+use crate::runner::{Batch, BatchRow};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -142,44 +142,6 @@ fn mask(queries: Range<usize>, keys: Range<usize>, oldest: impl Fn(usize) -> usi
 /// Where a position of a row stands in KV memory.
 fn place(row: &BatchRow<'_>, position: usize, block_tokens: usize) -> u32 {
     row.table[position / block_tokens].0 * block_tokens as u32 + (position % block_tokens) as u32
-}
-
-/// Refuses a batch that does not fit the memory, the model or itself: indices that reach a device unchecked could
-/// overwrite another sequence.
-pub(super) fn check(batch: &Batch<'_>, vocab: usize, kv: &KvMemory) -> std::result::Result<(), ForwardError> {
-    let fail = |message: String| Err(ForwardError::Failed(message));
-    let tokens = batch.tokens.len();
-    if batch.positions.len() != tokens {
-        return fail(format!("{tokens} tokens have {} positions", batch.positions.len()));
-    }
-    if let Some(token) = batch.tokens.iter().find(|&&token| token as usize >= vocab) {
-        return fail(format!("token {token} is not below the vocabulary of {vocab}"));
-    }
-    let mut next = 0;
-    for row in batch.rows {
-        let span = &row.span;
-        if span.start != next || span.end <= span.start || span.end > tokens || row.context_tokens < span.len() {
-            return fail(format!("row {span:?} of {} context tokens does not follow token {next}", row.context_tokens));
-        }
-        next = span.end;
-        let first = row.context_tokens - span.len();
-        if !batch.positions[span.clone()].iter().enumerate().all(|(i, &at)| at as usize == first + i) {
-            return fail(format!("row {span:?} does not hold positions {first}..{}", row.context_tokens));
-        }
-        let Some(table) = row.table.get(..row.context_tokens.div_ceil(kv.block_tokens)) else {
-            return fail(format!("a table of {} blocks for {} tokens", row.table.len(), row.context_tokens));
-        };
-        if let Some(block) = table.iter().find(|block| block.0 as usize >= kv.num_blocks) {
-            return fail(format!("block {block} is not below the {} blocks of memory", kv.num_blocks));
-        }
-    }
-    if next != tokens {
-        return fail(format!("rows end at token {next} of {tokens}"));
-    }
-    match batch.wanted.iter().find(|&&index| index as usize >= tokens) {
-        Some(index) => fail(format!("logits of token {index} of {tokens} are wanted")),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,474 @@
+//! Attention over paged keys and values.
+//!
+//! The memory of a block and key head is cut into strips of sixteen positions. A strip of keys stands component by
+//! component, `[head_dim][16]`, so that one vector holds a component of sixteen keys; a strip of values stands position
+//! by position, `[16][head_dim]`. Queries that share a key head pass over the strips together.
+//!
+//! Scores are turned into weights segment by segment: four strips, counted from position 0, so that the result of a
+//! query depends on its own sequence alone, not on the chunk or the batch in which it is computed.
+//!
+//! Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
+//! 2022; Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023.
+
+use super::TILE;
+use super::float::{Bf16, Element, F16, F32, Float};
+use super::lanes::{Form, Kernel, Lanes};
+use super::math;
+
+/// Positions whose scores become weights together.
+const SEGMENT: usize = 4 * TILE;
+/// Queries that pass over the keys together.
+pub const QUERIES: usize = 4;
+
+/// Where the keys and values of one layer stand.
+#[derive(Debug, Clone, Copy)]
+pub struct KvLayout {
+    /// Type of the elements.
+    pub kind: Float,
+    /// Key heads.
+    pub kv_heads: usize,
+    /// Components of a head, a multiple of 16.
+    pub head_dim: usize,
+    /// Positions per block, a multiple of 16.
+    pub block_tokens: usize,
+}
+
+impl KvLayout {
+    /// Bytes of a strip of one key head: sixteen keys, then sixteen values.
+    fn strip_bytes(&self) -> usize {
+        2 * TILE * self.head_dim * self.kind.bytes()
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(&self) -> usize {
+        self.block_tokens / TILE * self.kv_heads * self.strip_bytes()
+    }
+
+    /// Where the strip of `position` begins, in bytes from the start of its block.
+    fn strip(&self, position: usize, kv_head: usize) -> usize {
+        (kv_head * (self.block_tokens / TILE) + position % self.block_tokens / TILE) * self.strip_bytes()
+    }
+}
+
+/// Keys and values of a layer, and the blocks of one sequence in it.
+#[derive(Debug, Clone, Copy)]
+pub struct KvView<'a> {
+    /// Where things stand in a block.
+    pub layout: KvLayout,
+    /// The first block of the layer.
+    pub memory: *mut u8,
+    /// Position `p` stands in block `table[p / block_tokens]`.
+    pub table: &'a [u32],
+}
+
+// SAFETY: the memory is shared as the callers of the unsafe functions vouch for.
+unsafe impl Send for KvView<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for KvView<'_> {}
+
+impl KvView<'_> {
+    #[inline(always)]
+    fn strip(&self, position: usize, kv_head: usize) -> *mut u8 {
+        let block = self.table[position / self.layout.block_tokens] as usize;
+        self.memory.wrapping_add(block * self.layout.block_bytes() + self.layout.strip(position, kv_head))
+    }
+
+    /// Writes key and value of one position and key head, at most `[head_dim]` each; components beyond are left as they
+    /// are.
+    ///
+    /// # Panics
+    /// If a slice is longer, or the table does not hold the position.
+    ///
+    /// # Safety
+    /// The block's memory is writable, and nobody reads or writes this position meanwhile.
+    pub unsafe fn write(&self, position: usize, kv_head: usize, key: &[f32], value: &[f32]) {
+        let (dim, lane) = (self.layout.head_dim, position % TILE);
+        assert!(key.len() <= dim && value.len() == key.len(), "keys of another length");
+        let (strip, kind) = (self.strip(position, kv_head), self.layout.kind);
+        let put = |element: usize, value| {
+            // Only these bytes: other positions of the strip may be another thread's.
+            // SAFETY: the element stands inside of the strip, and is nobody else's meanwhile.
+            let place = unsafe { std::slice::from_raw_parts_mut(strip.add(element * kind.bytes()), kind.bytes()) };
+            kind.write(place, 0, value);
+        };
+        for (i, (key, value)) in key.iter().zip(value).enumerate() {
+            put(i * TILE + lane, *key);
+            put((TILE + lane) * dim + i, *value);
+        }
+    }
+}
+
+/// A query, and where its result goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    /// `[head_dim]`, multiplied by the scale of the scores.
+    pub q: *const f32,
+    /// It sees this position and those before it.
+    pub position: usize,
+    /// `[head_dim]`.
+    pub out: *mut f32,
+}
+
+/// Queries of one sequence that share a key head.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// What they attend to.
+    pub kv: KvView<'a>,
+    /// Their key head.
+    pub kv_head: usize,
+    /// Positions a query sees, its own included; `None`: all.
+    pub window: Option<usize>,
+    /// The queries; [`QUERIES`] of them at a time go over the keys together.
+    pub queries: &'a [Query],
+}
+
+impl Attention<'_> {
+    /// Computes it.
+    ///
+    /// # Panics
+    /// If the table does not hold a position that a query sees.
+    ///
+    /// # Safety
+    /// The queries are readable and the results writable; all positions that are seen have been
+    /// written, and nobody writes them meanwhile.
+    pub unsafe fn run(&self, form: Form) {
+        assert!(self.kv.layout.head_dim.is_multiple_of(TILE) && self.kv.layout.block_tokens.is_multiple_of(TILE));
+        match self.kv.layout.kind {
+            Float::Bf16 => form.run(Run(self, Bf16)),
+            Float::F16 => form.run(Run(self, F16)),
+            Float::F32 => form.run(Run(self, F32)),
+        }
+    }
+
+    fn oldest(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+struct Run<'a, E>(&'a Attention<'a>, E);
+
+impl<E: Element> Kernel for Run<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let mut rest = self.0.queries;
+        // With fewer queries more strips and components are in flight instead.
+        while let Some((queries, left)) = rest.split_first_chunk::<4>() {
+            attend::<L, E, 4, 1>(self.0, queries);
+            rest = left;
+        }
+        if let Some((queries, left)) = rest.split_first_chunk::<2>() {
+            attend::<L, E, 2, 2>(self.0, queries);
+            rest = left;
+        }
+        if let Some((queries, _)) = rest.split_first_chunk::<1>() {
+            attend::<L, E, 1, 4>(self.0, queries);
+        }
+    }
+}
+
+/// `M` queries; `AT` strips of keys, or vectors of values, at a time.
+#[inline(always)]
+unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    attention: &Attention<'_>,
+    queries: &[Query; M],
+) {
+    let dim = attention.kv.layout.head_dim;
+    let (mut first, mut last) = (usize::MAX, 0);
+    for query in queries {
+        first = first.min(attention.oldest(query.position));
+        last = last.max(query.position);
+    }
+    let mut best = [f32::NEG_INFINITY; M];
+    let mut weights = [[0.0_f32; SEGMENT]; M];
+    let mut totals = [L::splat(0.0); M];
+    for query in queries {
+        for i in (0..dim).step_by(TILE) {
+            L::store(query.out.add(i), L::splat(0.0));
+        }
+    }
+    for segment in (first / SEGMENT * SEGMENT..=last).step_by(SEGMENT) {
+        // Strips before the first seen position may not be there any more, those behind the last one not yet.
+        let begin = first.max(segment) / TILE * TILE;
+        let end = (last + 1).min(segment + SEGMENT);
+        scores::<L, E, M, AT>(attention, queries, begin..end, segment, &mut weights);
+
+        let mut shrink = [1.0; M];
+        for m in 0..M {
+            let position = queries[m].position;
+            let seen_from = attention.oldest(position).clamp(segment, segment + SEGMENT) - segment;
+            let seen_to = (position + 1).clamp(segment, segment + SEGMENT) - segment;
+            if seen_from >= seen_to {
+                weights[m].fill(0.0);
+                continue;
+            }
+            weights[m][..seen_from].fill(f32::NEG_INFINITY);
+            weights[m][seen_to..].fill(f32::NEG_INFINITY);
+            let scores = weights[m].as_mut_ptr();
+            let mut largest = L::load(scores);
+            for i in (TILE..SEGMENT).step_by(TILE) {
+                largest = L::max(largest, L::load(scores.add(i)));
+            }
+            let largest = math::largest::<L>(largest);
+            let new = if largest > best[m] { largest } else { best[m] };
+            if best[m] != f32::NEG_INFINITY {
+                shrink[m] = exp_of::<L>(best[m] - new);
+            }
+            best[m] = new;
+            for i in (0..SEGMENT).step_by(TILE) {
+                L::store(scores.add(i), math::exp::<L>(L::sub(L::load(scores.add(i)), L::splat(new))));
+            }
+            weights[m][..seen_from].fill(0.0);
+            weights[m][seen_to..].fill(0.0);
+            totals[m] = L::mul(totals[m], L::splat(shrink[m]));
+            for i in (0..SEGMENT).step_by(TILE) {
+                totals[m] = L::add(totals[m], L::load(weights[m].as_ptr().add(i)));
+            }
+        }
+        let mut i = 0;
+        while i + AT * TILE <= dim {
+            add_values::<L, E, M, AT>(attention, queries, begin..end, segment, &weights, &shrink, i);
+            i += AT * TILE;
+        }
+        while i < dim {
+            add_values::<L, E, M, 1>(attention, queries, begin..end, segment, &weights, &shrink, i);
+            i += TILE;
+        }
+    }
+    for m in 0..M {
+        let factor = L::splat(1.0 / math::sum::<L>(totals[m]));
+        for i in (0..dim).step_by(TILE) {
+            let out = queries[m].out.add(i);
+            L::store(out, L::mul(L::load(out), factor));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn exp_of<L: Lanes>(x: f32) -> f32 {
+    let mut lanes = [0.0; TILE];
+    L::store(lanes.as_mut_ptr(), math::exp::<L>(L::splat(x)));
+    lanes[0]
+}
+
+/// Scores of the positions of a segment that stand in the strips of `range`.
+#[inline(always)]
+unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    attention: &Attention<'_>,
+    queries: &[Query; M],
+    range: std::ops::Range<usize>,
+    segment: usize,
+    scores: &mut [[f32; SEGMENT]; M],
+) {
+    let dim = attention.kv.layout.head_dim;
+    let mut position = range.start;
+    while position < range.end {
+        // A strip beyond the range is one of the range instead; what it gives is not kept.
+        let mut strips = [std::ptr::null::<u8>(); AT];
+        for a in 0..AT {
+            let at = if position + a * TILE < range.end { position + a * TILE } else { position };
+            strips[a] = attention.kv.strip(at, attention.kv_head);
+        }
+        let mut sums = [[L::splat(0.0); AT]; M];
+        for i in 0..dim {
+            for a in 0..AT {
+                let keys = E::load::<L>(strips[a].add((i * TILE) * E::BYTES));
+                for m in 0..M {
+                    sums[m][a] = L::fma(keys, L::splat(queries[m].q.add(i).read()), sums[m][a]);
+                }
+            }
+        }
+        for m in 0..M {
+            for a in 0..AT {
+                if position + a * TILE < range.end {
+                    L::store(scores[m].as_mut_ptr().add(position - segment + a * TILE), sums[m][a]);
+                }
+            }
+        }
+        position += AT * TILE;
+    }
+}
+
+/// Adds the weighted values of a segment to the components from `i` on.
+#[inline(always)]
+unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    attention: &Attention<'_>,
+    queries: &[Query; M],
+    range: std::ops::Range<usize>,
+    segment: usize,
+    weights: &[[f32; SEGMENT]; M],
+    shrink: &[f32; M],
+    i: usize,
+) {
+    let dim = attention.kv.layout.head_dim;
+    let mut sums = [[L::splat(0.0); AT]; M];
+    for m in 0..M {
+        for a in 0..AT {
+            sums[m][a] = L::mul(L::load(queries[m].out.add(i + a * TILE)), L::splat(shrink[m]));
+        }
+    }
+    let mut position = range.start;
+    while position < range.end {
+        let strip = attention.kv.strip(position, attention.kv_head);
+        for t in 0..TILE.min(range.end - position) {
+            for a in 0..AT {
+                let values = E::load::<L>(strip.add(((TILE + t) * dim + i + a * TILE) * E::BYTES));
+                for m in 0..M {
+                    let weight = weights[m].as_ptr().add(position - segment + t).read();
+                    sums[m][a] = L::fma(values, L::splat(weight), sums[m][a]);
+                }
+            }
+        }
+        position += TILE;
+    }
+    for m in 0..M {
+        for a in 0..AT {
+            L::store(queries[m].out.add(i + a * TILE), sums[m][a]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(seed: usize) -> f32 {
+        let bits = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        bits as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    struct Case {
+        layout: KvLayout,
+        memory: Vec<u8>,
+        table: Vec<u32>,
+        context: usize,
+        group: usize,
+        window: Option<usize>,
+    }
+
+    impl Case {
+        fn new(kind: Float, head_dim: usize, context: usize, window: Option<usize>) -> Self {
+            let layout = KvLayout { kind, kv_heads: 2, head_dim, block_tokens: 32 };
+            let blocks = context.div_ceil(layout.block_tokens);
+            let table: Vec<u32> = (0..blocks as u32).map(|block| (block * 7 + 3) % (blocks as u32 * 8)).collect();
+            // What was never written must not matter.
+            let memory = vec![0xff; blocks * 8 * layout.block_bytes()];
+            let mut case = Self { layout, memory, table, context, group: 3, window };
+            let memory = case.memory.as_mut_ptr();
+            for position in 0..context {
+                for head in 0..2 {
+                    let row = |what| (0..head_dim).map(|i| case.kv(what, position, head, i)).collect::<Vec<_>>();
+                    let view = KvView { layout, memory, table: &case.table };
+                    // SAFETY: the memory is the case's own, and nobody else's yet.
+                    unsafe { view.write(position, head, &row(0), &row(1)) };
+                }
+            }
+            case
+        }
+
+        /// A float16.
+        fn kv(&self, what: usize, position: usize, head: usize, i: usize) -> f32 {
+            half::f16::from_f32(number(((what * 4096 + position) * 2 + head) * 512 + i)).to_f32()
+        }
+
+        fn query(&self, position: usize, head: usize) -> Vec<f32> {
+            (0..self.layout.head_dim).map(|i| number(9_000_000 + (position * 8 + head) * 512 + i) * 0.7).collect()
+        }
+
+        /// Outputs of both key heads for the queries at `positions`, `tile` queries at a time.
+        fn run(&self, form: Form, positions: std::ops::Range<usize>, tile: usize) -> Vec<u32> {
+            let dim = self.layout.head_dim;
+            let mut all = Vec::new();
+            for kv_head in 0..2 {
+                let heads = kv_head * self.group..(kv_head + 1) * self.group;
+                let q: Vec<Vec<f32>> = positions
+                    .clone()
+                    .flat_map(|position| heads.clone().map(move |head| (position, head)))
+                    .map(|(position, head)| self.query(position, head))
+                    .collect();
+                let mut out = vec![vec![f32::NAN; dim]; q.len()];
+                let queries: Vec<Query> = q
+                    .iter()
+                    .zip(&mut out)
+                    .enumerate()
+                    .map(|(i, (q, out))| Query {
+                        q: q.as_ptr(),
+                        position: positions.start + i / self.group,
+                        out: out.as_mut_ptr(),
+                    })
+                    .collect();
+                for queries in queries.chunks(tile) {
+                    let memory = self.memory.as_ptr().cast_mut();
+                    let kv = KvView { layout: self.layout, memory, table: &self.table };
+                    // SAFETY: every position of the context was written when the case was made.
+                    unsafe { Attention { kv, kv_head, window: self.window, queries }.run(form) };
+                }
+                all.extend(out.into_iter().flatten().map(f32::to_bits));
+            }
+            all
+        }
+
+        fn exact(&self, position: usize, head: usize) -> Vec<f64> {
+            let oldest = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let (q, kv_head) = (self.query(position, head), head / self.group);
+            let dim = self.layout.head_dim;
+            let score = |at| (0..dim).map(|i| f64::from(q[i]) * f64::from(self.kv(0, at, kv_head, i))).sum::<f64>();
+            let scores: Vec<f64> = (oldest..=position).map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let value = |i| {
+                let products = weights.iter().zip(oldest..).map(|(w, at)| w * f64::from(self.kv(1, at, kv_head, i)));
+                products.sum::<f64>() / total
+            };
+            (0..dim).map(value).collect()
+        }
+    }
+
+    fn cases() -> impl Iterator<Item = Case> {
+        let shapes = [(16, 1), (64, 70), (80, 200), (128, 131)];
+        let shapes = shapes.into_iter().flat_map(|shape| [None, Some(5), Some(90)].map(|window| (shape, window)));
+        shapes.flat_map(|((dim, context), window)| {
+            [Float::F16, Float::F32].map(|kind| Case::new(kind, dim, context, window))
+        })
+    }
+
+    #[test]
+    fn every_query_gets_the_softmax_of_what_it_sees() {
+        for case in cases() {
+            let positions = 0..case.context;
+            let got = case.run(Form::PORTABLE, positions, 4);
+            let dim = case.layout.head_dim;
+            for (row, got) in got.chunks(dim).enumerate() {
+                let (kv_head, query) = (row / (case.context * case.group), row % (case.context * case.group));
+                let (position, head) = (query / case.group, kv_head * case.group + query % case.group);
+                if position % 13 != 0 && position + 1 != case.context {
+                    continue;
+                }
+                for (got, exact) in got.iter().zip(case.exact(position, head)) {
+                    let error = (f64::from(f32::from_bits(*got)) - exact).abs();
+                    assert!(error < 1e-5, "{:?} window {:?}: {error}", case.layout, case.window);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_form_tile_or_chunk() {
+        for case in cases() {
+            let whole = case.run(Form::PORTABLE, 0..case.context, 4);
+            for form in Form::available() {
+                for tile in [1, 2, 3, 7] {
+                    assert!(case.run(form, 0..case.context, tile) == whole, "{:?} {form:?} {tile}", case.layout);
+                }
+                let last = case.run(form, case.context - 1..case.context, 3);
+                let row = case.group * case.layout.head_dim;
+                for kv_head in 0..2 {
+                    let end = (kv_head + 1) * case.context * row;
+                    assert!(last[kv_head * row..(kv_head + 1) * row] == whole[end - row..end], "{form:?} alone");
+                }
+            }
+        }
+    }
+}

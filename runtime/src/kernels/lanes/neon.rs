@@ -1,0 +1,290 @@
+use super::{Kernel, Lanes};
+use std::arch::aarch64::*;
+
+/// NEON, which every 64-bit ARM has: four registers of four lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Neon;
+
+/// # Safety
+/// The processor has NEON.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: as this function's.
+    unsafe { kernel.run::<Neon>() }
+}
+
+/// One operation on all four registers.
+macro_rules! four {
+    ($op:path, $a:expr) => {
+        [$op($a[0]), $op($a[1]), $op($a[2]), $op($a[3])]
+    };
+    ($op:path, $a:expr, $b:expr) => {
+        [$op($a[0], $b[0]), $op($a[1], $b[1]), $op($a[2], $b[2]), $op($a[3], $b[3])]
+    };
+    ($op:path, $a:expr, $b:expr, $c:expr) => {
+        [$op($a[0], $b[0], $c[0]), $op($a[1], $b[1], $c[1]), $op($a[2], $b[2], $c[2]), $op($a[3], $b[3], $c[3])]
+    };
+}
+
+type Floats = [float32x4_t; 4];
+type Ints = [int32x4_t; 4];
+type Bytes = [uint8x16_t; 4];
+
+impl Lanes for Neon {
+    type F = Floats;
+    type I = Ints;
+    type B = Bytes;
+    type Sum8 = Ints;
+    type Sum16 = Ints;
+
+    // 16-bit products are exact for all codes; the dot products of bytes have no stable intrinsics yet.
+    const QUAD8: usize = 8;
+    const QUAD16: usize = 8;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Floats {
+        [vdupq_n_f32(value); 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Floats {
+        [vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))]
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Floats {
+        [bf16(from), bf16(from.add(4)), bf16(from.add(8)), bf16(from.add(12))]
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Floats {
+        [f16(from), f16(from.add(4)), f16(from.add(8)), f16(from.add(12))]
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, lanes: Floats) {
+        vst1q_f32(to, lanes[0]);
+        vst1q_f32(to.add(4), lanes[1]);
+        vst1q_f32(to.add(8), lanes[2]);
+        vst1q_f32(to.add(12), lanes[3]);
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Floats, b: Floats) -> Floats {
+        four!(vaddq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Floats, b: Floats) -> Floats {
+        four!(vsubq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Floats, b: Floats) -> Floats {
+        four!(vmulq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: Floats, b: Floats) -> Floats {
+        four!(vdivq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: Floats, b: Floats, c: Floats) -> Floats {
+        four!(vfmaq_f32, c, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Floats, b: Floats) -> Floats {
+        [larger(a[0], b[0]), larger(a[1], b[1]), larger(a[2], b[2]), larger(a[3], b[3])]
+    }
+
+    #[inline(always)]
+    unsafe fn min(a: Floats, b: Floats) -> Floats {
+        [smaller(a[0], b[0]), smaller(a[1], b[1]), smaller(a[2], b[2]), smaller(a[3], b[3])]
+    }
+
+    #[inline(always)]
+    unsafe fn splat_i32(value: i32) -> Ints {
+        [vdupq_n_s32(value); 4]
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(to: *mut i32, lanes: Ints) {
+        vst1q_s32(to, lanes[0]);
+        vst1q_s32(to.add(4), lanes[1]);
+        vst1q_s32(to.add(8), lanes[2]);
+        vst1q_s32(to.add(12), lanes[3]);
+    }
+
+    #[inline(always)]
+    unsafe fn add_i32(a: Ints, b: Ints) -> Ints {
+        four!(vaddq_s32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn max_i32(a: Ints, b: Ints) -> Ints {
+        four!(vmaxq_s32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn to_f32(lanes: Ints) -> Floats {
+        four!(vcvtq_f32_s32, lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn to_i32(lanes: Floats) -> Ints {
+        four!(vcvtnq_s32_f32, lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn magnitude_bits(lanes: Floats) -> Ints {
+        [magnitude(lanes[0]), magnitude(lanes[1]), magnitude(lanes[2]), magnitude(lanes[3])]
+    }
+
+    #[inline(always)]
+    unsafe fn power_of_two(lanes: Ints) -> Floats {
+        [power(lanes[0]), power(lanes[1]), power(lanes[2]), power(lanes[3])]
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Bytes {
+        [vld1q_u8(from), vld1q_u8(from.add(16)), vld1q_u8(from.add(32)), vld1q_u8(from.add(48))]
+    }
+
+    #[inline(always)]
+    unsafe fn field(bytes: Bytes, shift: u32, mask: u8) -> Bytes {
+        Self::field_at(bytes, shift, mask)
+    }
+
+    #[inline(always)]
+    unsafe fn field_at(bytes: Bytes, shift: u32, mask: u8) -> Bytes {
+        let (count, mask) = (vdupq_n_s8(-(shift as i8)), vdupq_n_u8(mask));
+        [
+            vandq_u8(vshlq_u8(bytes[0], count), mask),
+            vandq_u8(vshlq_u8(bytes[1], count), mask),
+            vandq_u8(vshlq_u8(bytes[2], count), mask),
+            vandq_u8(vshlq_u8(bytes[3], count), mask),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn merge(low: Bytes, high: Bytes, shift: u32) -> Bytes {
+        let count = vdupq_n_s8(shift as i8);
+        [
+            vorrq_u8(low[0], vshlq_u8(high[0], count)),
+            vorrq_u8(low[1], vshlq_u8(high[1], count)),
+            vorrq_u8(low[2], vshlq_u8(high[2], count)),
+            vorrq_u8(low[3], vshlq_u8(high[3], count)),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn byte_to_f32(bytes: Bytes, j: u32) -> Floats {
+        [byte(bytes[0], j), byte(bytes[1], j), byte(bytes[2], j), byte(bytes[3], j)]
+    }
+
+    #[inline(always)]
+    unsafe fn put8(to: *mut u8, lanes: Ints) {
+        Self::put16(to, lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn put16(to: *mut u8, lanes: Ints) {
+        let to = to.cast::<i16>();
+        vst1q_s16(to, vcombine_s16(vmovn_s32(lanes[0]), vmovn_s32(lanes[1])));
+        vst1q_s16(to.add(8), vcombine_s16(vmovn_s32(lanes[2]), vmovn_s32(lanes[3])));
+    }
+
+    #[inline(always)]
+    unsafe fn zero8() -> Ints {
+        [vdupq_n_s32(0); 4]
+    }
+
+    #[inline(always)]
+    unsafe fn zero16() -> Ints {
+        [vdupq_n_s32(0); 4]
+    }
+
+    #[inline(always)]
+    unsafe fn dot8(sum: Ints, codes: Bytes, quad: *const u8) -> Ints {
+        Self::dot16(sum, codes, quad)
+    }
+
+    #[inline(always)]
+    unsafe fn dot16(sum: Ints, codes: Bytes, quad: *const u8) -> Ints {
+        let x = vld1_s16(quad.cast());
+        let x = vcombine_s16(x, x);
+        [dot(sum[0], codes[0], x), dot(sum[1], codes[1], x), dot(sum[2], codes[2], x), dot(sum[3], codes[3], x)]
+    }
+
+    #[inline(always)]
+    unsafe fn done8(sum: Ints) -> Ints {
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn done16(sum: Ints) -> Ints {
+        sum
+    }
+
+    // There is no stable intrinsic for it, and the processors' own prefetchers follow the one stream.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+}
+
+#[inline(always)]
+unsafe fn bf16(from: *const u16) -> float32x4_t {
+    vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from)))
+}
+
+/// Through integers: the conversion has no stable intrinsic. Exact for all values, infinities and NaN included.
+#[inline(always)]
+unsafe fn f16(from: *const u16) -> float32x4_t {
+    let bits = vmovl_u16(vld1_u16(from));
+    let sign = vshlq_n_u32::<16>(vandq_u32(bits, vdupq_n_u32(0x8000)));
+    let magnitude = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7fff)));
+    // The exponent's bias goes from 15 to 127 by a product, which also makes subnormal values right.
+    let scaled = vmulq_f32(vreinterpretq_f32_u32(magnitude), vdupq_n_f32(f32::from_bits(0x7780_0000)));
+    let special = vcgeq_u32(magnitude, vdupq_n_u32(0x0f80_0000));
+    let widened = vorrq_u32(magnitude, vdupq_n_u32(0x7f80_0000));
+    let value = vbslq_u32(special, widened, vreinterpretq_u32_f32(scaled));
+    vreinterpretq_f32_u32(vorrq_u32(value, sign))
+}
+
+#[inline(always)]
+unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    vbslq_f32(vcgtq_f32(a, b), a, b)
+}
+
+#[inline(always)]
+unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    vbslq_f32(vcltq_f32(a, b), a, b)
+}
+
+#[inline(always)]
+unsafe fn magnitude(lanes: float32x4_t) -> int32x4_t {
+    vandq_s32(vreinterpretq_s32_f32(lanes), vdupq_n_s32(0x7fff_ffff))
+}
+
+#[inline(always)]
+unsafe fn power(lanes: int32x4_t) -> float32x4_t {
+    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(lanes, vdupq_n_s32(127))))
+}
+
+#[inline(always)]
+unsafe fn byte(bytes: uint8x16_t, j: u32) -> float32x4_t {
+    let words = vshlq_u32(vreinterpretq_u32_u8(bytes), vdupq_n_s32(-8 * j.cast_signed()));
+    vcvtq_f32_u32(vandq_u32(words, vdupq_n_u32(255)))
+}
+
+/// Four lanes of four products each, added up in pairs.
+#[inline(always)]
+unsafe fn dot(sum: int32x4_t, codes: uint8x16_t, x: int16x8_t) -> int32x4_t {
+    let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(codes)));
+    let high = vreinterpretq_s16_u16(vmovl_high_u8(codes));
+    let first = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(x)), vmull_high_s16(low, x));
+    let second = vpaddq_s32(vmull_s16(vget_low_s16(high), vget_low_s16(x)), vmull_high_s16(high, x));
+    vaddq_s32(sum, vpaddq_s32(first, second))
+}

@@ -1,0 +1,82 @@
+//! Functions of sixteen lanes, and sums over lanes in one fixed order.
+
+use super::lanes::Lanes;
+
+/// `e` to the power of each lane, relative error below 3e-7. Below -87 it is that of -87: small, but not zero.
+///
+/// Source: Cephes `expf` (reduction by multiples of ln 2, polynomial of degree 5).
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
+    // In this order a NaN passes.
+    let x = L::max(L::splat(-87.0), L::min(L::splat(88.0), x));
+    let n = L::to_i32(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
+    let whole = L::to_f32(n);
+    // ln 2 in two parts: the first one has few bits, so that its product is exact.
+    let r = L::fma(whole, L::splat(-0.693_359_4), x);
+    let r = L::fma(whole, L::splat(2.121_944_4e-4), r);
+    let mut p = L::splat(1.987_569_1e-4);
+    p = L::fma(p, r, L::splat(1.398_199_9e-3));
+    p = L::fma(p, r, L::splat(8.333_452e-3));
+    p = L::fma(p, r, L::splat(4.166_579_6e-2));
+    p = L::fma(p, r, L::splat(1.666_666_5e-1));
+    p = L::fma(p, r, L::splat(5e-1));
+    let p = L::add(L::fma(L::mul(r, r), p, r), L::splat(1.0));
+    L::mul(p, L::power_of_two(n))
+}
+
+/// The sum of all lanes: halves onto each other until one is left.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn sum<L: Lanes>(lanes: L::F) -> f32 {
+    let mut v = [0.0; 16];
+    L::store(v.as_mut_ptr(), lanes);
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            v[i] += v[i + half];
+        }
+    }
+    v[0]
+}
+
+/// The largest lane.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn largest<L: Lanes>(lanes: L::F) -> f32 {
+    let mut v = [0.0f32; 16];
+    L::store(v.as_mut_ptr(), lanes);
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            v[i] = if v[i] > v[i + half] { v[i] } else { v[i + half] };
+        }
+    }
+    v[0]
+}
+
+/// The sum of all lanes.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn sum_i32<L: Lanes>(lanes: L::I) -> i32 {
+    let mut v = [0; 16];
+    L::store_i32(v.as_mut_ptr(), lanes);
+    v.iter().sum()
+}
+
+/// The largest lane.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn largest_i32<L: Lanes>(lanes: L::I) -> i32 {
+    let mut v = [0; 16];
+    L::store_i32(v.as_mut_ptr(), lanes);
+    v.into_iter().fold(i32::MIN, i32::max)
+}

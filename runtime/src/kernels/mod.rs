@@ -1,0 +1,34 @@
+//! Arithmetic of the native executor: products, norms, attention, over vectors of sixteen lanes.
+//!
+//! A kernel is written once, over `Lanes`, and compiled for each set of instructions ([`Form`]). Every operation of
+//! `Lanes` rounds once and the same way in all forms, so all forms give the same bits; the portable one is the reference
+//! that the others are tested against.
+//!
+//! Inside a kernel no closure may call an operation of `Lanes`: closures do not inherit the instructions of the
+//! function around them, and each operation would become a call.
+
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "all operations of `Lanes` are unsafe for one reason, for which `Form::run` vouches"
+)]
+#![allow(clippy::needless_range_loop, reason = "registers go by number, and several arrays of them side by side")]
+
+mod affine;
+mod attention;
+mod dense;
+mod float;
+mod lanes;
+mod math;
+mod prepare;
+mod rows;
+
+pub use affine::{AffineLayout, AffineTiles, Product};
+pub use attention::{Attention, KvLayout, KvView, QUERIES, Query};
+pub use dense::{DenseProduct, dense_tile_bytes, pack_dense, unpack_dense_row};
+pub use float::Float;
+pub use lanes::Form;
+pub use prepare::{Activations, prepared_bytes};
+pub use rows::{add, rms_norm, rotate_halves, swiglu};
+
+/// Rows of a matrix that are computed together, one in each lane.
+pub const TILE: usize = 16;

@@ -1,0 +1,143 @@
+use super::candle::{self, CandleForward, CandleModel};
+use super::native::{self, NativeForward, NativeModel};
+use super::{Forward, LoadProgress};
+use crate::checkpoint::{Checkpoint, LoadError};
+use crate::config::{ComputeConfig, ComputeMode, Executor, InvalidSetting};
+use crate::kernels::{Form, TILE};
+use crate::model::{Blueprint, ModelFacts};
+use candle_core::Device;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Who computes on this machine, and how exactly.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    mode: ComputeMode,
+    who: Who,
+}
+
+#[derive(Debug, Clone)]
+enum Who {
+    Candle(Device),
+    Native { form: Form, threads: NonZeroUsize },
+}
+
+/// A loaded model: immutable weights, which survive the executors that compute with them.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// On a device of candle.
+    Candle(Arc<CandleModel>),
+    /// For the kernels of this program.
+    Native {
+        /// The weights.
+        model: Arc<NativeModel>,
+        /// The kernels' instructions.
+        form: Form,
+        /// Threads of an executor.
+        threads: NonZeroUsize,
+    },
+}
+
+impl Backend {
+    /// Decides from the configuration and the machine.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] for what the chosen executor cannot do.
+    pub fn choose(compute: &ComputeConfig) -> Result<Self, InvalidSetting> {
+        let device = candle::pick();
+        let native = match compute.executor {
+            Executor::Auto => device.is_cpu(),
+            Executor::Native => true,
+            Executor::Candle => false,
+        };
+        let mode = compute.mode;
+        if !native && device.is_cpu() && mode == ComputeMode::Int16 {
+            return Err(InvalidSetting {
+                key: "compute.mode",
+                reason: "the candle executor rounds activations to 8 bits on CPUs: choose int8 or f32".to_owned(),
+            });
+        }
+        let who = if native {
+            let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            Who::Native { form: Form::best(), threads: compute.threads.unwrap_or(cores) }
+        } else {
+            Who::Candle(device)
+        };
+        Ok(Self { mode, who })
+    }
+
+    /// What computes, for people: `native int16 (AVX-512 VNNI, 2 threads)`.
+    pub fn describe(&self) -> String {
+        match &self.who {
+            Who::Candle(device) => format!("candle {} ({:?})", self.mode, device.location()),
+            Who::Native { form, threads } => format!("native {} ({form}, {threads} threads)", self.mode),
+        }
+    }
+
+    /// Bytes that the weights of a model take once it is loaded, from the tensor index alone.
+    pub fn weights_bytes(&self, blueprint: &Blueprint) -> u64 {
+        match &self.who {
+            Who::Candle(device) => candle::estimate_memory(blueprint, device, self.mode).total(),
+            Who::Native { .. } => native::weights_bytes(blueprint),
+        }
+    }
+
+    /// Bytes of KV memory that one token takes in all layers.
+    pub fn kv_bytes_per_token(&self, blueprint: &Blueprint) -> usize {
+        match &self.who {
+            Who::Candle(device) => candle::kv_bytes_per_token(&ModelFacts::of(blueprint), device, self.mode),
+            Who::Native { .. } => native::kv_bytes_per_token(&blueprint.spec, self.mode),
+        }
+    }
+
+    /// Refuses KV blocks of a size that the executor cannot read.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] with the sizes that it can.
+    pub fn check_block_tokens(&self, block_tokens: usize) -> Result<(), InvalidSetting> {
+        match &self.who {
+            Who::Native { .. } if !block_tokens.is_multiple_of(TILE) => Err(InvalidSetting {
+                key: "kv.block_tokens",
+                reason: format!("{block_tokens} is no multiple of {TILE}, as the native executor needs it"),
+            }),
+            Who::Native { .. } | Who::Candle(_) => Ok(()),
+        }
+    }
+
+    /// Loads a model. `progress` is called after every tensor.
+    ///
+    /// # Errors
+    /// [`LoadError`], before anything is allocated if the checkpoint is at fault.
+    pub fn load(&self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(LoadProgress)) -> Result<Model, LoadError> {
+        match &self.who {
+            Who::Candle(device) => CandleModel::load(checkpoint, device, self.mode, progress).map(Model::Candle),
+            &Who::Native { form, threads } => {
+                let model = NativeModel::load(checkpoint, self.mode, threads, progress)?;
+                Ok(Model::Native { model, form, threads })
+            }
+        }
+    }
+}
+
+impl Model {
+    /// What the model is.
+    pub fn facts(&self) -> &ModelFacts {
+        match self {
+            Self::Candle(model) => model.facts(),
+            Self::Native { model, .. } => model.facts(),
+        }
+    }
+
+    /// An executor with empty KV memory of `num_blocks` blocks of `block_tokens` positions.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the device or the system has no room for it.
+    pub fn forward(&self, num_blocks: NonZeroUsize, block_tokens: NonZeroUsize) -> Result<Box<dyn Forward>, LoadError> {
+        Ok(match self {
+            Self::Candle(model) => Box::new(CandleForward::new(model.clone(), num_blocks, block_tokens)?),
+            &Self::Native { ref model, form, threads } => {
+                Box::new(NativeForward::new(model.clone(), form, threads, num_blocks, block_tokens)?)
+            }
+        })
+    }
+}

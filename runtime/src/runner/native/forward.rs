@@ -1,0 +1,86 @@
+use super::buffers::{Buffers, Widths};
+use super::kv::{self, KvMemory};
+use super::model::NativeModel;
+use super::rope_table::RopeTable;
+use super::step::Step;
+use crate::checkpoint::LoadError;
+use crate::kernels::{Form, TILE};
+use crate::plan::BlockMove;
+use crate::runner::check::{check, check_moves};
+use crate::runner::team::Team;
+use crate::runner::{Batch, Forward, ForwardError, ForwardShape};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Computes logits on a CPU. Owns the KV memory and its threads.
+#[derive(Debug)]
+pub struct NativeForward {
+    model: Arc<NativeModel>,
+    form: Form,
+    team: Team,
+    kv: KvMemory,
+    rope: RopeTable,
+    widths: Widths,
+    buffers: Buffers,
+}
+
+impl NativeForward {
+    /// Allocates KV memory of `num_blocks` blocks of `block_tokens` positions and starts `threads - 1` threads.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] if the system has no such memory or threads, or a block is not a multiple of 16 positions.
+    pub fn new(
+        model: Arc<NativeModel>,
+        form: Form,
+        threads: NonZeroUsize,
+        num_blocks: NonZeroUsize,
+        block_tokens: NonZeroUsize,
+    ) -> Result<Self, LoadError> {
+        let device = |what: &str, message: String| LoadError::Device { what: what.to_owned(), message };
+        if !block_tokens.get().is_multiple_of(TILE) {
+            let message =
+                format!("blocks of {block_tokens} tokens: `kv.block_tokens` must be a multiple of {TILE} here");
+            return Err(device("kv memory", message));
+        }
+        let kv = KvMemory::new(&model.spec, kv::kind(model.mode), num_blocks.get(), block_tokens.get())
+            .map_err(|error| device("kv memory", error.to_string()))?;
+        let team = Team::new(threads).map_err(|error| device("threads", error.to_string()))?;
+        let rope = RopeTable::new(&model.spec.rope);
+        let widths = Widths::of(&model);
+        Ok(Self { model, form, team, kv, rope, widths, buffers: Buffers::default() })
+    }
+}
+
+impl Forward for NativeForward {
+    fn shape(&self) -> ForwardShape {
+        ForwardShape {
+            vocab_size: self.model.spec.vocab,
+            block_tokens: self.kv.block_tokens,
+            num_blocks: self.kv.num_blocks,
+        }
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
+        check_moves(moves, &self.shape())?;
+        self.kv.copy(moves);
+        Ok(())
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+        logits.clear();
+        if batch.tokens.is_empty() {
+            return Ok(());
+        }
+        check(batch, &self.shape())?;
+        let end = batch.rows.iter().map(|row| row.context_tokens).max().unwrap_or(0);
+        self.rope.reach(end);
+        let buffers = self.buffers.of_step(&self.widths, self.model.mode, batch.tokens.len(), batch.wanted.len());
+        let layers = (0..self.model.layers.len()).map(|number| self.kv.layer(number)).collect();
+        let step = Step::new(&self.model, self.form, batch, &self.rope, layers, &self.widths, buffers);
+        self.team.run(&|worker| step.run(worker));
+        let vocab = self.model.spec.vocab;
+        let rows = self.buffers.logits().chunks(self.widths.logits).take(batch.wanted.len());
+        rows.for_each(|row| logits.extend_from_slice(&row[..vocab]));
+        Ok(())
+    }
+}

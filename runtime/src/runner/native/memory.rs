@@ -1,0 +1,77 @@
+use memmap2::{MmapMut, MmapOptions};
+use std::io;
+use std::ops::Range;
+
+/// Large memory of zeros, on huge pages where the system has them: with small ones reading it is a fifth slower.
+#[derive(Debug)]
+pub(super) struct HugeBytes {
+    /// `None`: no bytes, which cannot be mapped.
+    map: Option<MmapMut>,
+}
+
+impl HugeBytes {
+    /// # Errors
+    /// The system's, if it has no such memory.
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        if len == 0 {
+            return Ok(Self { map: None });
+        }
+        let map = MmapOptions::new().len(len).map_anon()?;
+        // Advice: a system without huge pages refuses it, and the memory is as good.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Self { map: Some(map) })
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.map.as_deref_mut().unwrap_or_default()
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.as_mut_slice().as_mut_ptr()
+    }
+}
+
+/// Elements that the threads of a team read and write in turns.
+///
+/// Between two meetings an element is either written by one thread, or read by any number of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared<T> {
+    first: *mut T,
+    len: usize,
+}
+
+// SAFETY: whoever takes a part vouches that nobody else uses it in another way meanwhile.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The elements must outlive every part that is taken.
+    pub(super) fn new(elements: &mut [T]) -> Self {
+        Self { first: elements.as_mut_ptr(), len: elements.len() }
+    }
+
+    pub(super) fn pointer(&self) -> *mut T {
+        self.first
+    }
+
+    /// Where element `at` stands, which begins `len` elements.
+    pub(super) fn at(&self, at: usize, len: usize) -> *mut T {
+        assert!(at + len <= self.len, "{len} elements from {at} of {}", self.len);
+        self.first.wrapping_add(at)
+    }
+
+    /// # Safety
+    /// Nobody else uses these elements until the next meeting.
+    #[expect(clippy::mut_from_ref, reason = "the threads of a team divide the elements among themselves")]
+    pub(super) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: inside of the elements; the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,312 @@
+//! Threads that compute a step together.
+//!
+//! One thread leads: it hands all others the same function, runs it too, and returns when everybody has. Inside, the
+//! threads meet at barriers between the stages of a step. A thread waits by spinning for a short while (the next stage is
+//! microseconds away), then lets others run, and sleeps between two steps that are far apart.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// Rounds of waiting before a thread lets others run.
+const SPINS: u32 = 4_000;
+/// Rounds of letting others run before an idle thread sleeps.
+const YIELDS: u32 = 200;
+
+/// What a thread of the team knows of itself while it works.
+pub(super) struct Worker<'a> {
+    index: usize,
+    shared: &'a Shared,
+}
+
+/// The threads. They end when it is dropped.
+pub(super) struct Team {
+    shared: Arc<Shared>,
+    threads: Vec<(Thread, Option<JoinHandle<()>>)>,
+}
+
+type Job = *const (dyn Fn(&Worker<'_>) + Sync);
+
+struct Shared {
+    size: usize,
+    /// Counts the jobs: a new number is a new job.
+    job_number: AtomicUsize,
+    /// Written by the leader before it raises `job_number`, while no other thread works.
+    job: UnsafeCell<Option<Job>>,
+    /// Threads that are asleep, by index.
+    asleep: Vec<AtomicBool>,
+    arrived: AtomicUsize,
+    /// Counts the times that all have met.
+    meeting: AtomicUsize,
+    /// Threads other than the leader that are still busy with the job.
+    busy: AtomicUsize,
+    /// A thread panicked: nobody waits for it at a barrier.
+    broken: AtomicBool,
+    payload: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+}
+
+// SAFETY: `job` is written by the leader only while all other threads wait for the next job number, and read by them
+// only after they have seen it; the release and acquire of `job_number` and `busy` order the two.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is used only while the leader keeps what it points to alive.
+unsafe impl Send for Shared {}
+
+/// Panics of the threads that wait for one that has panicked itself.
+struct Abandoned;
+
+impl Team {
+    /// A team of `size` threads, the caller's included.
+    ///
+    /// # Errors
+    /// [`std::io::Error`] if the system starts no more threads.
+    pub(super) fn new(size: NonZeroUsize) -> std::io::Result<Self> {
+        let size = size.get();
+        let shared = Arc::new(Shared {
+            size,
+            job_number: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            asleep: (0..size).map(|_| AtomicBool::new(false)).collect(),
+            arrived: AtomicUsize::new(0),
+            meeting: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+            payload: Mutex::new(None),
+            stop: AtomicBool::new(false),
+        });
+        let mut team = Self { shared: shared.clone(), threads: Vec::new() };
+        for index in 1..size {
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new().name(format!("lmx-compute-{index}"));
+            let handle = thread.spawn(move || shared.serve(index))?;
+            team.threads.push((handle.thread().clone(), Some(handle)));
+        }
+        Ok(team)
+    }
+
+    /// Runs `job` on every thread and returns when all are done.
+    ///
+    /// # Panics
+    /// With the payload of the first thread that panicked; the team can be used again.
+    pub(super) fn run(&mut self, job: &(dyn Fn(&Worker<'_>) + Sync)) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes; nobody uses the pointer after this function, which waits for all threads.
+        let job_pointer = unsafe { std::mem::transmute::<*const (dyn Fn(&Worker<'_>) + Sync), Job>(job) };
+        // SAFETY: every other thread has left the last job (`busy` was 0) and waits for the next number.
+        unsafe { *shared.job.get() = Some(job_pointer) };
+        shared.busy.store(shared.size - 1, Ordering::Relaxed);
+        shared.job_number.fetch_add(1, Ordering::SeqCst);
+        for (index, (thread, _)) in (1..).zip(&self.threads) {
+            if shared.asleep[index].load(Ordering::SeqCst) {
+                thread.unpark();
+            }
+        }
+        shared.work(&Worker { index: 0, shared }, job);
+        wait_until(|| shared.busy.load(Ordering::Acquire) == 0);
+        if shared.broken.swap(false, Ordering::Relaxed) {
+            shared.arrived.store(0, Ordering::Relaxed);
+            if let Some(payload) = shared.payload().take() {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for (thread, handle) in &mut self.threads {
+            thread.unpark();
+            if let Some(handle) = handle.take() {
+                // A thread that panicked outside of a job has nothing left to say.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Team").field("size", &self.shared.size).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn payload(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
+        self.payload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread that does not lead.
+    fn serve(&self, index: usize) {
+        let mut seen = 0;
+        loop {
+            let mut rounds = 0;
+            while self.job_number.load(Ordering::Acquire) == seen {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                rounds += 1;
+                if rounds < SPINS {
+                    std::hint::spin_loop();
+                } else if rounds < SPINS + YIELDS {
+                    std::thread::yield_now();
+                } else {
+                    self.sleep(index, seen);
+                }
+            }
+            seen += 1;
+            // SAFETY: the leader wrote it before the number that was just seen, and waits until this thread is done.
+            if let Some(job) = unsafe { *self.job.get() } {
+                // SAFETY: the leader keeps it alive until this thread is done.
+                self.work(&Worker { index, shared: self }, unsafe { &*job });
+            }
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn sleep(&self, index: usize, seen: usize) {
+        self.asleep[index].store(true, Ordering::SeqCst);
+        // The leader raises the number first and looks for sleepers then: one of the two sees the other.
+        if self.job_number.load(Ordering::SeqCst) == seen && !self.stop.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        self.asleep[index].store(false, Ordering::SeqCst);
+    }
+
+    fn work(&self, worker: &Worker<'_>, job: &(dyn Fn(&Worker<'_>) + Sync)) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker))) {
+            if !payload.is::<Abandoned>() {
+                self.payload().get_or_insert(payload);
+            }
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Which thread this is, below [`Self::size`].
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many threads work.
+    pub(super) fn size(&self) -> usize {
+        self.shared.size
+    }
+
+    /// This thread's part of `0..n`: the parts are of one size but for one, and in the order of the threads.
+    pub(super) fn part(&self, n: usize) -> Range<usize> {
+        let at = |index: usize| n * index / self.shared.size;
+        at(self.index)..at(self.index + 1)
+    }
+
+    /// Waits until all threads are here; what they wrote before is seen by all.
+    ///
+    /// # Panics
+    /// If another thread has panicked.
+    pub(super) fn meet(&self) {
+        let shared = self.shared;
+        if shared.size == 1 {
+            return;
+        }
+        let meeting = shared.meeting.load(Ordering::Acquire);
+        if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.size {
+            shared.arrived.store(0, Ordering::Relaxed);
+            shared.meeting.store(meeting.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        wait_until(|| shared.meeting.load(Ordering::Acquire) != meeting || shared.broken.load(Ordering::Acquire));
+        if shared.meeting.load(Ordering::Acquire) == meeting {
+            std::panic::resume_unwind(Box::new(Abandoned));
+        }
+    }
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let mut rounds = 0;
+    while !holds() {
+        rounds += 1;
+        if rounds < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    fn team(size: usize) -> Team {
+        Team::new(NonZeroUsize::new(size).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_thread_works_once_per_job_and_the_parts_cover_all() {
+        for size in [1, 2, 3, 5] {
+            let mut team = team(size);
+            let hits: Vec<AtomicU64> = (0..17).map(|_| AtomicU64::new(0)).collect();
+            for _ in 0..200 {
+                team.run(&|worker| {
+                    worker.part(hits.len()).for_each(|i| {
+                        hits[i].fetch_add(1, Ordering::Relaxed);
+                    });
+                });
+            }
+            assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 200), "{size} threads");
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_a_meeting_is_seen_after_it() {
+        let mut team = team(3);
+        let places: Vec<AtomicU64> = (0..3).map(|_| AtomicU64::new(0)).collect();
+        team.run(&|worker| {
+            for round in 1..2_000 {
+                places[worker.index()].store(round, Ordering::Relaxed);
+                worker.meet();
+                assert!(places.iter().all(|place| place.load(Ordering::Relaxed) == round));
+                worker.meet();
+            }
+        });
+    }
+
+    #[test]
+    fn threads_that_sleep_wake_up_for_the_next_job() {
+        let mut team = team(3);
+        let hits = AtomicU64::new(0);
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(3));
+            team.run(&|_| {
+                hits.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(hits.load(Ordering::Relaxed), 60);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_leader_and_the_team_goes_on() {
+        let mut team = team(3);
+        for guilty in 0..3 {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                team.run(&|worker| {
+                    worker.meet();
+                    assert!(worker.index() != guilty, "worker {guilty}");
+                    worker.meet();
+                });
+            }));
+            let payload = caught.unwrap_err();
+            assert_eq!(payload.downcast_ref::<String>(), Some(&format!("worker {guilty}")));
+            let hits = AtomicU64::new(0);
+            team.run(&|worker| {
+                worker.meet();
+                hits.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(hits.load(Ordering::Relaxed), 3);
+        }
+    }
+}
