@@ -10,7 +10,8 @@ pub const BLOCK_TOKENS_DEFAULT: usize = 16;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KvConfig {
-    /// Token positions per block. Larger: shorter block tables, coarser prefix hits, more memory lost at a sequence's end.
+    /// Token positions per block; a multiple of 16 for the native executor. Larger: shorter block tables, coarser prefix
+    /// hits, more memory lost at a sequence's end.
     pub block_tokens: NonZeroUsize,
     /// Memory for keys and values of one model, in bytes. Wins over `memory_fraction`.
     pub memory_bytes: Option<u64>,
