@@ -3,13 +3,10 @@
 
 mod support;
 
-use lmx_runtime::checkpoint::LoadError;
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeConfig, ComputeMode, Executor};
 use lmx_runtime::parity::{self, ParityInputs, ParityOptions, PromptNumbers, Sizes};
-use lmx_runtime::runner::Forward;
-use lmx_runtime::runner::candle::{CandleForward, CandleModel, pick};
+use lmx_runtime::runner::Backend;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use support::compare::{self, F32};
 use support::fixture::{self, Fixture};
 
@@ -34,10 +31,13 @@ fn cached_prefixes_in_a_batch_of_chunks_give_the_references_logits_and_answers()
 }
 
 fn every_fixture_passes(options: ParityOptions) {
-    for fixture in fixture::all() {
-        let numbers = compute(&fixture, options);
+    for (fixture, executor) in fixture::all()
+        .iter()
+        .flat_map(|fixture| [Executor::Candle, Executor::Native].map(|executor| (fixture, executor)))
+    {
+        let numbers = compute(fixture, options, executor);
         for (prompt, (name, reference)) in numbers.iter().zip(&fixture.prompts) {
-            let what = format!("{} {name} {options:?}", fixture.name);
+            let what = format!("{} {name} {executor:?} {options:?}", fixture.name);
             assert_eq!(&prompt.name, name);
             assert_eq!(prompt.greedy_ids, reference.greedy, "{what}");
             for (got, reference) in
@@ -50,13 +50,13 @@ fn every_fixture_passes(options: ParityOptions) {
     }
 }
 
-fn compute(fixture: &Fixture, options: ParityOptions) -> Vec<PromptNumbers> {
+fn compute(fixture: &Fixture, options: ParityOptions, executor: Executor) -> Vec<PromptNumbers> {
     let prompts = fixture.prompts.iter().map(|(name, prompt)| (name.clone(), prompt.ids.clone())).collect();
     let n_greedy = fixture.prompts.values().map(|prompt| prompt.greedy.len()).max().unwrap();
-    let model = CandleModel::load(&fixture.checkpoint(), &pick(), ComputeMode::F32, &mut |_| {}).unwrap();
+    let backend =
+        Backend::choose(&ComputeConfig { executor, mode: ComputeMode::F32, ..ComputeConfig::default() }).unwrap();
+    let model = backend.load(&fixture.checkpoint(), &mut |_| {}).unwrap();
+    let forward = |sizes: Sizes| model.forward(sizes.num_blocks, sizes.block_tokens);
     let context_tokens = model.facts().context_tokens;
-    let forward = |sizes: Sizes| -> Result<Box<dyn Forward>, LoadError> {
-        Ok(Box::new(CandleForward::new(Arc::clone(&model), sizes.num_blocks, sizes.block_tokens)?))
-    };
     parity::run(&ParityInputs { prompts, n_greedy }, options, context_tokens, forward, &mut |_| {}).unwrap()
 }

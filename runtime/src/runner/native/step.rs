@@ -3,9 +3,7 @@ use super::memory::Shared;
 use super::model::{Layer, NativeModel};
 use super::rope_table::RopeTable;
 use super::weights::{Inputs, Linear, Matrix};
-use crate::kernels::{
-    Activations, Attention, Form, KvLayout, KvView, QUERIES, Query, TILE, add, rms_norm, rotate_halves, swiglu,
-};
+use crate::kernels::{Attention, Form, KvLayout, KvView, QUERIES, Query, TILE, add, rms_norm, rotate_halves, swiglu};
 use crate::model::{AttentionSpec, LayerSpec};
 use crate::runner::Batch;
 use crate::runner::team::Worker;
@@ -300,9 +298,8 @@ impl<'a> Step<'a> {
             if tiles.is_empty() {
                 continue;
             }
-            let prepared: Option<Activations> = matrix.group().map(|group| self.buffers.prepared(matrix.inputs, group));
-            let inputs =
-                Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared: prepared.as_slice() };
+            let prepared = matrix.group().map(|group| self.buffers.prepared(matrix.inputs, group));
+            let inputs = Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared };
             // SAFETY: the last stage prepared the rows; the tiles' columns of `out` are this thread's.
             unsafe { matrix.product(self.form, tiles, &inputs, 0..rows, out.pointer().add(*column), stride) };
         }

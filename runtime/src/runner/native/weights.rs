@@ -44,12 +44,12 @@ impl Linear {
 
 /// The rows that a product reads: floats, or prepared for the groups of quantised weights.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Inputs<'a> {
+pub(super) struct Inputs {
     /// `[rows, stride]`.
     pub(super) floats: *const f32,
     pub(super) stride: usize,
-    /// By the size of their groups.
-    pub(super) prepared: &'a [Activations],
+    /// In the groups of the weights, if they are quantised.
+    pub(super) prepared: Option<Activations>,
 }
 
 impl Matrix {
@@ -169,15 +169,14 @@ impl Matrix {
         &self,
         form: Form,
         tiles: Range<usize>,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         rows: Range<usize>,
         out: *mut f32,
         stride: usize,
     ) {
         match &self.form {
             MatrixForm::Affine(layout) => {
-                let x = inputs.prepared.iter().find(|x| x.group == layout.group && x.k == layout.k);
-                let x = *x.expect("the inputs are prepared for every matrix of the stage");
+                let x = inputs.prepared.expect("inputs of quantised weights are prepared");
                 let weights = AffineTiles { layout: *layout, bytes: self.bytes.as_slice() };
                 let product = Product { weights, tiles, x, rows, out, stride };
                 // SAFETY: as the caller vouches.
