@@ -12,8 +12,8 @@
 use super::TILE;
 use super::float::Float;
 use super::lanes::{Form, Kernel, Lanes};
-use super::prepare::{Activations, Row, prepared_bytes, quad_bytes};
-use crate::config::ComputeMode;
+use super::prepare::{Activations, BLOCK_ROWS, BlockPlace, Encoding, GroupPlaces, quad_bytes};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Inputs whose codes stand together in whole vectors of every plane.
@@ -174,8 +174,12 @@ impl Product<'_> {
     /// meanwhile.
     pub unsafe fn run(&self, form: Form) {
         let layout = &self.weights.layout;
+        assert!(layout.group <= 4 * GROUP_QUADS, "groups of {} inputs", layout.group);
+        let readable = self.x.encoding != Encoding::Int8 || layout.bits <= form.widest_code8();
+        assert!(readable, "codes of {} bits do not go with 8-bit activations here", layout.bits);
         assert!(self.tiles.end * layout.tile_bytes() <= self.weights.bytes.len(), "tiles beyond the weights");
         assert_eq!((self.x.k, self.x.group), (layout.k, layout.group), "activations of another shape");
+        assert!(self.rows.end <= self.x.rows, "rows beyond the activations");
         assert!(self.tiles.end * TILE <= self.stride, "tiles beyond a row of the output");
         match layout.bits {
             2 => self.with_bits::<2>(form),
@@ -189,31 +193,55 @@ impl Product<'_> {
     }
 
     unsafe fn with_bits<const BITS: usize>(&self, form: Form) {
-        match self.x.mode {
-            ComputeMode::Int8 => form.run(Run::<BITS, Int8>(self, Int8)),
-            ComputeMode::Int16 => form.run(Run::<BITS, Int16>(self, Int16)),
-            ComputeMode::F32 => form.run(Run::<BITS, F32>(self, F32)),
+        match self.x.encoding {
+            Encoding::Int8 => form.run(Run::<BITS, Int8>(self, Int8)),
+            Encoding::Int8Wide => form.run(Run::<BITS, Int16<true>>(self, Int16)),
+            Encoding::Int16 => form.run(Run::<BITS, Int16<false>>(self, Int16)),
+            Encoding::F32 => form.run(Run::<BITS, F32>(self, F32)),
         }
     }
 }
 
 /// How activations meet codes.
 trait Multiply {
-    const MODE: ComputeMode;
+    const ENCODING: Encoding;
+    /// Codes of sixteen rows and four inputs, in the form that they are multiplied in.
+    type Codes<L: Lanes>: Copy;
     type Sum<L: Lanes>: Copy;
 
+    /// How many quads of `BITS`-bit codes may be added up before [`Self::settle`].
+    fn every<L: Lanes>(bits: usize) -> usize;
     unsafe fn zero<L: Lanes>() -> Self::Sum<L>;
-    unsafe fn dot<L: Lanes>(sum: Self::Sum<L>, codes: L::B, quad: *const u8) -> Self::Sum<L>;
+    unsafe fn codes<L: Lanes>(bytes: L::B) -> Self::Codes<L>;
+    /// Adds the products with one quad of each row.
+    unsafe fn dot<L: Lanes, const M: usize>(
+        sums: &mut [Self::Sum<L>; M],
+        codes: Self::Codes<L>,
+        quads: &[*const u8; M],
+        at: usize,
+    );
+    unsafe fn settle<L: Lanes>(sum: Self::Sum<L>) -> Self::Sum<L>;
+    /// Of a sum that has been settled.
     unsafe fn done<L: Lanes>(sum: Self::Sum<L>) -> L::F;
 }
 
 struct Int8;
-struct Int16;
+/// With 15 bits, or (`NARROW`) with 8 bits in the places of 15.
+struct Int16<const NARROW: bool>;
 struct F32;
 
+/// Quads of a span.
+const SPAN_QUADS: usize = SPAN / 4;
+
 impl Multiply for Int8 {
-    const MODE: ComputeMode = ComputeMode::Int8;
+    const ENCODING: Encoding = Encoding::Int8;
+    type Codes<L: Lanes> = L::B;
     type Sum<L: Lanes> = L::Sum8;
+
+    #[inline(always)]
+    fn every<L: Lanes>(bits: usize) -> usize {
+        L::settle8_every(bits).min(SPAN_QUADS)
+    }
 
     #[inline(always)]
     unsafe fn zero<L: Lanes>() -> L::Sum8 {
@@ -221,8 +249,20 @@ impl Multiply for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn dot<L: Lanes>(sum: L::Sum8, codes: L::B, quad: *const u8) -> L::Sum8 {
-        L::dot8(sum, codes, quad)
+    unsafe fn codes<L: Lanes>(bytes: L::B) -> L::B {
+        bytes
+    }
+
+    #[inline(always)]
+    unsafe fn dot<L: Lanes, const M: usize>(sums: &mut [L::Sum8; M], codes: L::B, quads: &[*const u8; M], at: usize) {
+        for m in 0..M {
+            sums[m] = L::dot8(sums[m], codes, quads[m].add(at));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn settle<L: Lanes>(sum: L::Sum8) -> L::Sum8 {
+        L::settle8(sum)
     }
 
     #[inline(always)]
@@ -231,9 +271,15 @@ impl Multiply for Int8 {
     }
 }
 
-impl Multiply for Int16 {
-    const MODE: ComputeMode = ComputeMode::Int16;
+impl<const NARROW: bool> Multiply for Int16<NARROW> {
+    const ENCODING: Encoding = if NARROW { Encoding::Int8Wide } else { Encoding::Int16 };
+    type Codes<L: Lanes> = L::Words;
     type Sum<L: Lanes> = L::Sum16;
+
+    #[inline(always)]
+    fn every<L: Lanes>(_: usize) -> usize {
+        SPAN_QUADS
+    }
 
     #[inline(always)]
     unsafe fn zero<L: Lanes>() -> L::Sum16 {
@@ -241,8 +287,25 @@ impl Multiply for Int16 {
     }
 
     #[inline(always)]
-    unsafe fn dot<L: Lanes>(sum: L::Sum16, codes: L::B, quad: *const u8) -> L::Sum16 {
-        L::dot16(sum, codes, quad)
+    unsafe fn codes<L: Lanes>(bytes: L::B) -> L::Words {
+        L::words(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn dot<L: Lanes, const M: usize>(
+        sums: &mut [L::Sum16; M],
+        codes: L::Words,
+        quads: &[*const u8; M],
+        at: usize,
+    ) {
+        for m in 0..M {
+            sums[m] = L::dot16(sums[m], codes, quads[m].add(at));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn settle<L: Lanes>(sum: L::Sum16) -> L::Sum16 {
+        sum
     }
 
     #[inline(always)]
@@ -252,8 +315,14 @@ impl Multiply for Int16 {
 }
 
 impl Multiply for F32 {
-    const MODE: ComputeMode = ComputeMode::F32;
+    const ENCODING: Encoding = Encoding::F32;
+    type Codes<L: Lanes> = [L::F; 4];
     type Sum<L: Lanes> = L::F;
+
+    #[inline(always)]
+    fn every<L: Lanes>(_: usize) -> usize {
+        SPAN_QUADS
+    }
 
     #[inline(always)]
     unsafe fn zero<L: Lanes>() -> L::F {
@@ -261,12 +330,23 @@ impl Multiply for F32 {
     }
 
     #[inline(always)]
-    unsafe fn dot<L: Lanes>(sum: L::F, codes: L::B, quad: *const u8) -> L::F {
-        let x = quad.cast::<f32>();
-        let sum = L::fma(L::byte_to_f32(codes, 0), L::splat(x.read_unaligned()), sum);
-        let sum = L::fma(L::byte_to_f32(codes, 1), L::splat(x.add(1).read_unaligned()), sum);
-        let sum = L::fma(L::byte_to_f32(codes, 2), L::splat(x.add(2).read_unaligned()), sum);
-        L::fma(L::byte_to_f32(codes, 3), L::splat(x.add(3).read_unaligned()), sum)
+    unsafe fn codes<L: Lanes>(bytes: L::B) -> [L::F; 4] {
+        [L::byte_to_f32(bytes, 0), L::byte_to_f32(bytes, 1), L::byte_to_f32(bytes, 2), L::byte_to_f32(bytes, 3)]
+    }
+
+    #[inline(always)]
+    unsafe fn dot<L: Lanes, const M: usize>(sums: &mut [L::F; M], codes: [L::F; 4], quads: &[*const u8; M], at: usize) {
+        for j in 0..4 {
+            for m in 0..M {
+                let x = quads[m].add(at).cast::<f32>().add(j).read_unaligned();
+                sums[m] = L::fma(codes[j], L::splat(x), sums[m]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn settle<L: Lanes>(sum: L::F) -> L::F {
+        sum
     }
 
     #[inline(always)]
@@ -277,130 +357,268 @@ impl Multiply for F32 {
 
 struct Run<'a, const BITS: usize, A>(&'a Product<'a>, A);
 
+/// The largest group, in quads.
+const GROUP_QUADS: usize = 128 / 4;
+
+/// A [`Product`] with its strides worked out, held by value: behind a pointer every number would be read and every
+/// stride divided again for each row of a group.
+#[derive(Clone, Copy)]
+struct Places {
+    weights: *const u8,
+    tile_bytes: usize,
+    scales: Float,
+    group: usize,
+    groups: usize,
+    /// See [`Multiply::every`]. A variable, because the compiler would unroll a loop of a constant length until it runs
+    /// out of registers.
+    every: usize,
+    x: GroupPlaces,
+    out: *mut f32,
+    stride: usize,
+}
+
 impl<const BITS: usize, A: Multiply> Kernel for Run<'_, BITS, A> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let product = self.0;
-        // A block of rows stays in the cache while all tiles pass over it.
-        let block = (CACHED_BYTES / prepared_bytes(A::MODE, product.x.k)).next_multiple_of(8).max(8);
-        let mut first = product.rows.start;
-        while first < product.rows.end {
-            let rows = first..product.rows.end.min(first + block);
+        let layout = product.weights.layout;
+        let places = Places {
+            weights: product.weights.bytes.as_ptr(),
+            tile_bytes: layout.tile_bytes(),
+            scales: layout.scales,
+            group: layout.group,
+            groups: layout.k / layout.group,
+            every: A::every::<L>(BITS),
+            x: product.x.places(),
+            out: product.out,
+            stride: product.stride,
+        };
+        let (mut first, end) = (product.rows.start, product.rows.end);
+        while first < end {
+            let block = first / places.x.block;
+            let rows = first % places.x.block..places.x.block.min(end - block * places.x.block);
             for tile in product.tiles.clone() {
-                tile_by_rows::<L, A, BITS>(product, tile, rows.clone());
+                // Many rows share the work of taking the codes apart; for few, storing them would cost more.
+                if rows.len() >= 2 * L::ROWS {
+                    panel::<L, A, BITS>(places, tile, block, rows.clone());
+                } else {
+                    tile_by_rows::<L, A, BITS>(places, tile, block, rows.clone());
+                }
             }
-            first = rows.end;
+            first = (block + 1) * places.x.block;
         }
     }
 }
 
-/// Bytes of prepared activations that are worked on at a time: about half of a second-level cache.
-const CACHED_BYTES: usize = 256 << 10;
-
 #[inline(always)]
 unsafe fn tile_by_rows<L: Lanes, A: Multiply, const BITS: usize>(
-    product: &Product<'_>,
+    places: Places,
     tile: usize,
+    block: usize,
     rows: Range<usize>,
 ) {
     let mut row = rows.start;
     if L::ROWS >= 8 {
         while rows.end - row >= 8 {
-            multiply::<L, A, BITS, 8>(product, tile, row);
+            multiply::<L, A, BITS, 8>(places, tile, block, row);
             row += 8;
         }
     }
     if L::ROWS >= 4 {
         while rows.end - row >= 4 {
-            multiply::<L, A, BITS, 4>(product, tile, row);
+            multiply::<L, A, BITS, 4>(places, tile, block, row);
             row += 4;
         }
         if rows.end - row >= 2 {
-            multiply::<L, A, BITS, 2>(product, tile, row);
+            multiply::<L, A, BITS, 2>(places, tile, block, row);
             row += 2;
         }
     }
     while row < rows.end {
-        multiply::<L, A, BITS, 1>(product, tile, row);
+        multiply::<L, A, BITS, 1>(places, tile, block, row);
         row += 1;
     }
+}
+
+/// Takes the codes of a span apart: `$each!(quad, bytes)` for its eight quads.
+macro_rules! each_quad {
+    ($L:ty, $bits:expr, $w:expr, $each:ident) => {
+        let (main, high) = const { planes($bits) };
+        // One vector of the main plane at a time, each with one, two or four quads of inputs.
+        for vector in 0..main {
+            let low = <$L>::load_bytes($w.add(VECTOR * vector));
+            <$L>::prefetch($w.wrapping_add(AHEAD + VECTOR * vector));
+            macro_rules! quad {
+                ($field:expr) => {
+                    let mut codes = <$L>::field(low, (main * $field) as u32, mask(main));
+                    let t = vector * (8 / main) + $field;
+                    if high > 0 {
+                        let fields = 8 / high.max(1);
+                        let up = <$L>::load_bytes($w.add(VECTOR * (main + t / fields)));
+                        let up = <$L>::field_at(up, (high * (t % fields)) as u32, mask(high));
+                        codes = <$L>::merge(codes, up, main as u32);
+                    }
+                    $each!(t, codes);
+                };
+            }
+            // By hand, because the shifts have to be constants.
+            quad!(0);
+            if main < 8 {
+                quad!(1);
+            }
+            if main < 4 {
+                quad!(2);
+                quad!(3);
+            }
+        }
+        for vector in 0..high {
+            <$L>::prefetch($w.wrapping_add(AHEAD + VECTOR * (main + vector)));
+        }
+    };
 }
 
 /// One tile times `M` rows of activations.
 #[inline(always)]
 unsafe fn multiply<L: Lanes, A: Multiply, const BITS: usize, const M: usize>(
-    product: &Product<'_>,
+    places: Places,
     tile: usize,
+    block: usize,
     first: usize,
 ) {
-    let layout = &product.weights.layout;
-    let (main, high) = const { planes(BITS) };
-    let quad = quad_bytes::<L>(A::MODE);
-    let mut w = product.weights.bytes.as_ptr().add(tile * layout.tile_bytes());
-    let mut rows = [Row { quads: std::ptr::null(), scales: std::ptr::null(), sums: std::ptr::null() }; M];
+    let quad_bytes = quad_bytes(A::ENCODING);
+    let every = A::every::<L>(BITS);
+    let mut w = places.weights.add(tile * places.tile_bytes);
+    let mut quads = [std::ptr::null::<u8>(); M];
     let mut y = [L::splat(0.0); M];
-    for m in 0..M {
-        rows[m] = product.x.row(first + m);
-    }
-    for group in 0..layout.k / layout.group {
+    for group in 0..places.groups {
+        let x = places.x.block(block, group);
+        for m in 0..M {
+            quads[m] = x.quads(first + m);
+        }
         let mut sums = [A::zero::<L>(); M];
-        for _ in 0..layout.group / SPAN {
-            // One vector of the main plane at a time, each with one, two or four quads of inputs.
-            for vector in 0..main {
-                let low = L::load_bytes(w.add(VECTOR * vector));
-                L::prefetch(w.wrapping_add(AHEAD + VECTOR * vector));
-                macro_rules! quad {
-                    ($field:expr) => {
-                        let mut codes = L::field(low, (main * $field) as u32, mask(main));
-                        let t = vector * (8 / main) + $field;
-                        if high > 0 {
-                            let fields = 8 / high.max(1);
-                            let up = L::load_bytes(w.add(VECTOR * (main + t / fields)));
-                            let up = L::field_at(up, (high * (t % fields)) as u32, mask(high));
-                            codes = L::merge(codes, up, main as u32);
-                        }
+        for _ in 0..places.group / SPAN {
+            macro_rules! each {
+                ($t:expr, $bytes:expr) => {
+                    A::dot::<L, M>(&mut sums, A::codes::<L>($bytes), &quads, $t * quad_bytes);
+                    if ($t + 1) % every == 0 {
                         for m in 0..M {
-                            sums[m] = A::dot::<L>(sums[m], codes, rows[m].quads.add(t * quad));
+                            sums[m] = A::settle::<L>(sums[m]);
                         }
-                    };
-                }
-                // By hand, because the shifts have to be constants.
-                quad!(0);
-                if main < 8 {
-                    quad!(1);
-                }
-                if main < 4 {
-                    quad!(2);
-                    quad!(3);
-                }
+                    }
+                };
             }
-            for vector in 0..high {
-                L::prefetch(w.wrapping_add(AHEAD + VECTOR * (main + vector)));
-            }
+            each_quad!(L, BITS, w, each);
             w = w.add(VECTOR * BITS);
             for m in 0..M {
-                rows[m].quads = rows[m].quads.add(8 * quad);
+                quads[m] = quads[m].add(SPAN_QUADS * quad_bytes);
             }
         }
-        let scale = load_scales::<L>(layout.scales, w);
-        let bias = load_scales::<L>(layout.scales, w.add(TILE * layout.scales.bytes()));
-        w = w.add(2 * TILE * layout.scales.bytes());
+        let scales = scales_and_biases::<L>(places.scales, w);
+        w = w.add(2 * TILE * places.scales.bytes());
         for m in 0..M {
-            let factor = L::mul(scale, L::splat(*rows[m].scales.add(group)));
-            y[m] = L::fma(factor, A::done::<L>(sums[m]), y[m]);
-            y[m] = L::fma(bias, L::splat(*rows[m].sums.add(group)), y[m]);
+            y[m] = add_group::<L>(y[m], A::done::<L>(sums[m]), scales, x.factors(first + m));
         }
     }
     for m in 0..M {
-        L::store(product.out.add((first + m) * product.stride + tile * TILE), y[m]);
+        L::store(places.out.add((block * places.x.block + first + m) * places.stride + tile * TILE), y[m]);
+    }
+}
+
+/// Adds a group: its products, `sum`, and its part of the common offset.
+#[inline(always)]
+unsafe fn add_group<L: Lanes>(y: L::F, sum: L::F, [scale, bias]: [L::F; 2], (x_scale, x_sum): (f32, f32)) -> L::F {
+    L::fma(bias, L::splat(x_sum), L::fma(L::mul(scale, L::splat(x_scale)), sum, y))
+}
+
+/// One tile times rows of a block. The codes of a group are taken apart once, for all of them.
+#[inline(always)]
+unsafe fn panel<L: Lanes, A: Multiply, const BITS: usize>(
+    places: Places,
+    tile: usize,
+    block: usize,
+    rows: Range<usize>,
+) {
+    let mut w = places.weights.add(tile * places.tile_bytes);
+    let mut y = [L::splat(0.0); BLOCK_ROWS];
+    let mut codes = [MaybeUninit::<A::Codes<L>>::uninit(); GROUP_QUADS];
+    for group in 0..places.groups {
+        for span in 0..places.group / SPAN {
+            macro_rules! each {
+                ($t:expr, $bytes:expr) => {
+                    codes[span * SPAN_QUADS + $t].write(A::codes::<L>($bytes));
+                };
+            }
+            each_quad!(L, BITS, w, each);
+            w = w.add(VECTOR * BITS);
+        }
+        let scales = scales_and_biases::<L>(places.scales, w);
+        w = w.add(2 * TILE * places.scales.bytes());
+        let x = places.x.block(block, group);
+        let mut row = rows.start;
+        let y = y.as_mut_ptr();
+        while L::ROWS >= 8 && rows.end - row >= 8 {
+            panel_rows::<L, A, BITS, 8>(places, &codes, scales, x, row, y.add(row));
+            row += 8;
+        }
+        while rows.end - row >= 4 {
+            panel_rows::<L, A, BITS, 4>(places, &codes, scales, x, row, y.add(row));
+            row += 4;
+        }
+        while row < rows.end {
+            panel_rows::<L, A, BITS, 1>(places, &codes, scales, x, row, y.add(row));
+            row += 1;
+        }
+    }
+    for row in rows.clone() {
+        L::store(places.out.add((block * places.x.block + row) * places.stride + tile * TILE), y[row]);
+    }
+}
+
+/// One group of a tile times `M` rows.
+#[inline(always)]
+unsafe fn panel_rows<L: Lanes, A: Multiply, const BITS: usize, const M: usize>(
+    places: Places,
+    codes: &[MaybeUninit<A::Codes<L>>; GROUP_QUADS],
+    scales: [L::F; 2],
+    x: BlockPlace,
+    first: usize,
+    y: *mut L::F,
+) {
+    let quad_bytes = quad_bytes(A::ENCODING);
+    let every = places.every;
+    let mut quads = [std::ptr::null::<u8>(); M];
+    let mut sums = [A::zero::<L>(); M];
+    for m in 0..M {
+        quads[m] = x.quads(first + m);
+    }
+    let mut at = 0;
+    while at < places.group / 4 {
+        for t in 0..every {
+            let codes = codes.as_ptr().add(at + t).cast::<A::Codes<L>>().read();
+            A::dot::<L, M>(&mut sums, codes, &quads, t * quad_bytes);
+        }
+        for m in 0..M {
+            sums[m] = A::settle::<L>(sums[m]);
+            quads[m] = quads[m].add(every * quad_bytes);
+        }
+        at += every;
+    }
+    for m in 0..M {
+        let y = y.add(m);
+        y.write(add_group::<L>(y.read(), A::done::<L>(sums[m]), scales, x.factors(first + m)));
     }
 }
 
 /// The lowest `bits` bits of a byte.
 const fn mask(bits: usize) -> u8 {
     ((1_u32 << bits) - 1) as u8
+}
+
+#[inline(always)]
+unsafe fn scales_and_biases<L: Lanes>(kind: Float, from: *const u8) -> [L::F; 2] {
+    [load_scales::<L>(kind, from), load_scales::<L>(kind, from.add(TILE * kind.bytes()))]
 }
 
 #[inline(always)]
@@ -415,6 +633,8 @@ unsafe fn load_scales<L: Lanes>(kind: Float, from: *const u8) -> L::F {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ComputeMode;
+    use crate::kernels::{GroupOf, padded_rows, prepared_bytes};
 
     /// Numbers that look random and are the same everywhere.
     struct Numbers(u64);
@@ -465,16 +685,18 @@ mod tests {
         /// The product, with `rows` rows of activations at a time.
         fn product(&self, form: Form, mode: ComputeMode, rows: usize) -> Vec<f32> {
             let (k, groups) = (self.layout.k, self.layout.k / self.layout.group);
-            let mut quads = vec![0; ROWS * prepared_bytes(mode, k)];
-            let (mut scales, mut sums) = (vec![0.0; ROWS * groups], vec![0.0; ROWS * groups]);
+            let encoding = Encoding::of(form, mode, self.layout.bits);
+            let padded = padded_rows(encoding, k, ROWS);
+            let mut quads = vec![0; padded * prepared_bytes(encoding, k)];
+            let mut of_groups = vec![GroupOf::default(); padded * groups];
             let mut out = vec![0.0; ROWS * TILES * TILE];
             let x = Activations {
-                mode,
+                encoding,
                 k,
                 group: self.layout.group,
+                rows: ROWS,
                 quads: quads.as_mut_ptr(),
-                scales: scales.as_mut_ptr(),
-                sums: sums.as_mut_ptr(),
+                groups: of_groups.as_mut_ptr(),
             };
             for row in 0..ROWS {
                 // SAFETY: all of them are this function's own, and long enough.

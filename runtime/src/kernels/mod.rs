@@ -27,7 +27,7 @@ pub use attention::{Attention, KvLayout, KvView, QUERIES, Query};
 pub use dense::{DenseProduct, dense_tile_bytes, pack_dense, unpack_dense_row};
 pub use float::Float;
 pub use lanes::Form;
-pub use prepare::{Activations, prepared_bytes};
+pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
 pub use rows::{add, rms_norm, rotate_halves, swiglu};
 
 /// Rows of a matrix that are computed together, one in each lane.

@@ -29,16 +29,31 @@ macro_rules! both {
 type Floats = [__m256; 2];
 type Ints = [__m256i; 2];
 
+/// The even and the odd codes of eight lanes, widened.
+#[derive(Clone, Copy)]
+pub(super) struct Words {
+    even: __m256i,
+    odd: __m256i,
+}
+
+/// Sums in 16 bits, two per lane, and what has been moved from there to 32 bits.
+#[derive(Clone, Copy)]
+pub(super) struct Sum8 {
+    recent: Ints,
+    settled: Ints,
+}
+
 impl Lanes for Avx2 {
     type F = Floats;
     type I = Ints;
     type B = Ints;
-    type Sum8 = Ints;
+    type Words = [Words; 2];
+    type Sum8 = Sum8;
     type Sum16 = Ints;
 
-    // Without VNNI a product of 16-bit pairs is the widest exact one for all codes, so 8-bit activations are widened.
-    const QUAD8: usize = 8;
-    const QUAD16: usize = 8;
+    // Without VNNI pairs of products are added up in 16 bits, with saturation: two products with codes of six bits
+    // have room there, with codes of eight bits they have not.
+    const WIDEST_CODE8: usize = 6;
     const ROWS: usize = 4;
 
     #[inline(always)]
@@ -183,7 +198,9 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn put8(to: *mut u8, lanes: Ints) {
-        Self::put16(to, lanes)
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(lanes[0], lanes[1]));
+        let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        _mm_storeu_si128(to.cast(), bytes);
     }
 
     #[inline(always)]
@@ -198,8 +215,8 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn zero8() -> Ints {
-        [_mm256_setzero_si256(); 2]
+    unsafe fn zero8() -> Sum8 {
+        Sum8 { recent: [_mm256_setzero_si256(); 2], settled: [_mm256_setzero_si256(); 2] }
     }
 
     #[inline(always)]
@@ -208,20 +225,50 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot8(sum: Ints, codes: Ints, quad: *const u8) -> Ints {
-        Self::dot16(sum, codes, quad)
+    unsafe fn words(bytes: Ints) -> [Words; 2] {
+        [words(bytes[0]), words(bytes[1])]
     }
 
     #[inline(always)]
-    unsafe fn dot16(sum: Ints, codes: Ints, quad: *const u8) -> Ints {
+    unsafe fn dot8(sum: Sum8, codes: Ints, quad: *const u8) -> Sum8 {
+        let x = _mm256_set1_epi32(quad.cast::<i32>().read_unaligned());
+        let recent = [
+            _mm256_add_epi16(sum.recent[0], _mm256_maddubs_epi16(codes[0], x)),
+            _mm256_add_epi16(sum.recent[1], _mm256_maddubs_epi16(codes[1], x)),
+        ];
+        Sum8 { recent, ..sum }
+    }
+
+    #[inline(always)]
+    unsafe fn dot16(sum: Ints, codes: [Words; 2], quad: *const u8) -> Ints {
         let even = _mm256_set1_epi32(quad.cast::<i32>().read_unaligned());
         let odd = _mm256_set1_epi32(quad.add(4).cast::<i32>().read_unaligned());
         [dot(sum[0], codes[0], even, odd), dot(sum[1], codes[1], even, odd)]
     }
 
+    /// A pair of products reaches 254 times the largest code, and 16 bits hold 32,767.
     #[inline(always)]
-    unsafe fn done8(sum: Ints) -> Ints {
-        sum
+    fn settle8_every(bits: usize) -> usize {
+        match bits {
+            ..=4 => 8,
+            5 => 4,
+            _ => 2,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn settle8(sum: Sum8) -> Sum8 {
+        let one = _mm256_set1_epi16(1);
+        let settled = [
+            _mm256_add_epi32(sum.settled[0], _mm256_madd_epi16(sum.recent[0], one)),
+            _mm256_add_epi32(sum.settled[1], _mm256_madd_epi16(sum.recent[1], one)),
+        ];
+        Sum8 { recent: [_mm256_setzero_si256(); 2], settled }
+    }
+
+    #[inline(always)]
+    unsafe fn done8(sum: Sum8) -> Ints {
+        sum.settled
     }
 
     #[inline(always)]
@@ -262,10 +309,14 @@ unsafe fn byte_to_f32(bytes: __m256i, j: u32) -> __m256 {
     })
 }
 
+#[inline(always)]
+unsafe fn words(bytes: __m256i) -> Words {
+    Words { even: _mm256_and_si256(bytes, _mm256_set1_epi16(255)), odd: _mm256_srli_epi16::<8>(bytes) }
+}
+
 /// Products below 255 * 16256, so that pairs of them are far from the ends of an i32.
 #[inline(always)]
-unsafe fn dot(sum: __m256i, codes: __m256i, even: __m256i, odd: __m256i) -> __m256i {
-    let evens = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(255)), even);
-    let odds = _mm256_madd_epi16(_mm256_srli_epi16::<8>(codes), odd);
-    _mm256_add_epi32(sum, _mm256_add_epi32(evens, odds))
+unsafe fn dot(sum: __m256i, codes: Words, even: __m256i, odd: __m256i) -> __m256i {
+    let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.even, even));
+    _mm256_add_epi32(sum, _mm256_madd_epi16(codes.odd, odd))
 }

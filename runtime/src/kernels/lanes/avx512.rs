@@ -17,12 +17,12 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    type Words = __m512i;
     type Sum8 = __m512i;
     /// High and low parts of the activations apart: each is 8 bits, as the instruction wants them.
     type Sum16 = [__m512i; 2];
 
-    const QUAD8: usize = 4;
-    const QUAD16: usize = 8;
+    const WIDEST_CODE8: usize = 8;
     const ROWS: usize = 8;
 
     #[inline(always)]
@@ -194,6 +194,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn words(bytes: __m512i) -> __m512i {
+        bytes
+    }
+
+    #[inline(always)]
     unsafe fn dot8(sum: __m512i, codes: __m512i, quad: *const u8) -> __m512i {
         _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(quad.cast::<i32>().read_unaligned()))
     }
@@ -201,6 +206,16 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn dot16(sum: [__m512i; 2], codes: __m512i, quad: *const u8) -> [__m512i; 2] {
         [Self::dot8(sum[0], codes, quad), Self::dot8(sum[1], codes, quad.add(4))]
+    }
+
+    #[inline(always)]
+    fn settle8_every(_: usize) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    unsafe fn settle8(sum: __m512i) -> __m512i {
+        sum
     }
 
     #[inline(always)]

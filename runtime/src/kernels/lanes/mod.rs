@@ -20,15 +20,15 @@ pub(super) trait Lanes: Copy + 'static {
     type I: Copy;
     /// Sixty-four bytes, four in each lane.
     type B: Copy;
+    /// Sixty-four codes as they are multiplied with 16-bit activations.
+    type Words: Copy;
     /// Sums of products with 8-bit activations.
     type Sum8: Copy;
     /// Sums of products with 16-bit activations.
     type Sum16: Copy;
 
-    /// Bytes that four activations take for [`Self::dot8`].
-    const QUAD8: usize;
-    /// Bytes that four activations take for [`Self::dot16`].
-    const QUAD16: usize;
+    /// Width of the widest codes that [`Self::dot8`] takes.
+    const WIDEST_CODE8: usize;
     /// Rows of activations that fit the registers beside a tile.
     const ROWS: usize;
 
@@ -72,16 +72,24 @@ pub(super) trait Lanes: Copy + 'static {
     /// Byte `j` of each lane, unsigned.
     unsafe fn byte_to_f32(bytes: Self::B, j: u32) -> Self::F;
 
-    /// Writes sixteen activations in -127..=127 as four quads of [`Self::QUAD8`] bytes.
+    /// Writes sixteen activations in -127..=127 as four quads of 4 bytes.
     unsafe fn put8(to: *mut u8, lanes: Self::I);
-    /// Writes sixteen activations in -16256..=16256 as four quads of [`Self::QUAD16`] bytes.
+    /// Writes sixteen activations in -16256..=16256 as four quads of 8 bytes.
     unsafe fn put16(to: *mut u8, lanes: Self::I);
     unsafe fn zero8() -> Self::Sum8;
     unsafe fn zero16() -> Self::Sum16;
-    /// Adds to each lane the products of its four bytes, unsigned, with four activations.
+    unsafe fn words(bytes: Self::B) -> Self::Words;
+    /// Adds to each lane the products of its four bytes, unsigned and of at most [`Self::WIDEST_CODE8`] bits, with four
+    /// activations that [`Self::put8`] wrote.
     unsafe fn dot8(sum: Self::Sum8, codes: Self::B, quad: *const u8) -> Self::Sum8;
-    /// Adds to each lane the products of its four bytes, unsigned, with four activations.
-    unsafe fn dot16(sum: Self::Sum16, codes: Self::B, quad: *const u8) -> Self::Sum16;
+    /// Adds to each lane the products of its four codes with four activations that [`Self::put16`] wrote.
+    unsafe fn dot16(sum: Self::Sum16, codes: Self::Words, quad: *const u8) -> Self::Sum16;
+    /// How many times [`Self::dot8`] may add products with codes of `bits` bits before [`Self::settle8`], a power of
+    /// two.
+    fn settle8_every(bits: usize) -> usize;
+    /// Makes room for further products.
+    unsafe fn settle8(sum: Self::Sum8) -> Self::Sum8;
+    /// Of a sum that has been settled.
     unsafe fn done8(sum: Self::Sum8) -> Self::I;
     unsafe fn done16(sum: Self::Sum16) -> Self::I;
 
@@ -162,6 +170,19 @@ impl Form {
         forms.push(Self(Instructions::Neon));
         forms.push(Self::PORTABLE);
         forms
+    }
+
+    /// Width of the widest codes that this form multiplies with bytes; wider ones it multiplies with words.
+    pub(super) fn widest_code8(self) -> usize {
+        match self.0 {
+            Instructions::Portable => portable::Portable::WIDEST_CODE8,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => avx2::Avx2::WIDEST_CODE8,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => avx512::Avx512::WIDEST_CODE8,
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => neon::Neon::WIDEST_CODE8,
+        }
     }
 
     /// Runs a kernel in this form.

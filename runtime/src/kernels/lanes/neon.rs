@@ -34,12 +34,13 @@ impl Lanes for Neon {
     type F = Floats;
     type I = Ints;
     type B = Bytes;
-    type Sum8 = Ints;
+    type Words = [int16x8_t; 8];
+    /// Two sums of each lane side by side.
+    type Sum8 = [int32x4_t; 8];
     type Sum16 = Ints;
 
-    // 16-bit products are exact for all codes; the dot products of bytes have no stable intrinsics yet.
-    const QUAD8: usize = 8;
-    const QUAD16: usize = 8;
+    // Bytes are multiplied as signed ones: the dot products of unsigned with signed bytes have no stable intrinsics yet.
+    const WIDEST_CODE8: usize = 6;
     const ROWS: usize = 4;
 
     #[inline(always)]
@@ -187,7 +188,9 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn put8(to: *mut u8, lanes: Ints) {
-        Self::put16(to, lanes)
+        let low = vcombine_s16(vmovn_s32(lanes[0]), vmovn_s32(lanes[1]));
+        let high = vcombine_s16(vmovn_s32(lanes[2]), vmovn_s32(lanes[3]));
+        vst1q_s8(to.cast(), vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
     }
 
     #[inline(always)]
@@ -198,8 +201,8 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn zero8() -> Ints {
-        [vdupq_n_s32(0); 4]
+    unsafe fn zero8() -> [int32x4_t; 8] {
+        [vdupq_n_s32(0); 8]
     }
 
     #[inline(always)]
@@ -208,20 +211,53 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn dot8(sum: Ints, codes: Bytes, quad: *const u8) -> Ints {
-        Self::dot16(sum, codes, quad)
+    unsafe fn words(bytes: Bytes) -> [int16x8_t; 8] {
+        [
+            vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes[0]))),
+            vreinterpretq_s16_u16(vmovl_high_u8(bytes[0])),
+            vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes[1]))),
+            vreinterpretq_s16_u16(vmovl_high_u8(bytes[1])),
+            vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes[2]))),
+            vreinterpretq_s16_u16(vmovl_high_u8(bytes[2])),
+            vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes[3]))),
+            vreinterpretq_s16_u16(vmovl_high_u8(bytes[3])),
+        ]
     }
 
     #[inline(always)]
-    unsafe fn dot16(sum: Ints, codes: Bytes, quad: *const u8) -> Ints {
+    unsafe fn dot8(mut sum: [int32x4_t; 8], codes: Bytes, quad: *const u8) -> [int32x4_t; 8] {
+        let x = vreinterpretq_s8_s32(vdupq_n_s32(quad.cast::<i32>().read_unaligned()));
+        for i in 0..4 {
+            let codes = vreinterpretq_s8_u8(codes[i]);
+            sum[2 * i] = vpadalq_s16(sum[2 * i], vmull_s8(vget_low_s8(codes), vget_low_s8(x)));
+            sum[2 * i + 1] = vpadalq_s16(sum[2 * i + 1], vmull_high_s8(codes, x));
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn dot16(mut sum: Ints, codes: [int16x8_t; 8], quad: *const u8) -> Ints {
         let x = vld1_s16(quad.cast());
         let x = vcombine_s16(x, x);
-        [dot(sum[0], codes[0], x), dot(sum[1], codes[1], x), dot(sum[2], codes[2], x), dot(sum[3], codes[3], x)]
+        for i in 0..4 {
+            sum[i] = vaddq_s32(sum[i], vpaddq_s32(pairs(codes[2 * i], x), pairs(codes[2 * i + 1], x)));
+        }
+        sum
     }
 
     #[inline(always)]
-    unsafe fn done8(sum: Ints) -> Ints {
+    fn settle8_every(_: usize) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    unsafe fn settle8(sum: [int32x4_t; 8]) -> [int32x4_t; 8] {
         sum
+    }
+
+    #[inline(always)]
+    unsafe fn done8(sum: [int32x4_t; 8]) -> Ints {
+        [vpaddq_s32(sum[0], sum[1]), vpaddq_s32(sum[2], sum[3]), vpaddq_s32(sum[4], sum[5]), vpaddq_s32(sum[6], sum[7])]
     }
 
     #[inline(always)]
@@ -279,12 +315,8 @@ unsafe fn byte(bytes: uint8x16_t, j: u32) -> float32x4_t {
     vcvtq_f32_u32(vandq_u32(words, vdupq_n_u32(255)))
 }
 
-/// Four lanes of four products each, added up in pairs.
+/// Two lanes of four products each, added up in pairs.
 #[inline(always)]
-unsafe fn dot(sum: int32x4_t, codes: uint8x16_t, x: int16x8_t) -> int32x4_t {
-    let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(codes)));
-    let high = vreinterpretq_s16_u16(vmovl_high_u8(codes));
-    let first = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(x)), vmull_high_s16(low, x));
-    let second = vpaddq_s32(vmull_s16(vget_low_s16(high), vget_low_s16(x)), vmull_high_s16(high, x));
-    vaddq_s32(sum, vpaddq_s32(first, second))
+unsafe fn pairs(codes: int16x8_t, x: int16x8_t) -> int32x4_t {
+    vpaddq_s32(vmull_s16(vget_low_s16(codes), vget_low_s16(x)), vmull_high_s16(codes, x))
 }

@@ -10,11 +10,11 @@ impl Lanes for Portable {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    type Words = [u8; 64];
     type Sum8 = [i32; 16];
     type Sum16 = [i32; 16];
 
-    const QUAD8: usize = 4;
-    const QUAD16: usize = 8;
+    const WIDEST_CODE8: usize = 8;
     const ROWS: usize = 1;
 
     unsafe fn splat(value: f32) -> [f32; 16] {
@@ -140,6 +140,10 @@ impl Lanes for Portable {
         [0; 16]
     }
 
+    unsafe fn words(bytes: [u8; 64]) -> [u8; 64] {
+        bytes
+    }
+
     #[inline(never)]
     unsafe fn dot8(sum: [i32; 16], codes: [u8; 64], quad: *const u8) -> [i32; 16] {
         let quad = quad.cast::<[i8; 4]>().read_unaligned();
@@ -150,6 +154,14 @@ impl Lanes for Portable {
     unsafe fn dot16(sum: [i32; 16], codes: [u8; 64], quad: *const u8) -> [i32; 16] {
         let quad = quad.cast::<[i16; 4]>().read_unaligned();
         dot(sum, codes, quad.map(i32::from))
+    }
+
+    fn settle8_every(_: usize) -> usize {
+        usize::MAX
+    }
+
+    unsafe fn settle8(sum: [i32; 16]) -> [i32; 16] {
+        sum
     }
 
     unsafe fn done8(sum: [i32; 16]) -> [i32; 16] {

@@ -1,7 +1,6 @@
 use super::memory::Shared;
 use super::model::NativeModel;
-use crate::config::ComputeMode;
-use crate::kernels::{Activations, TILE, prepared_bytes};
+use crate::kernels::{Activations, BLOCK_ROWS, Encoding, Form, GroupOf, TILE, prepared_bytes};
 use std::collections::BTreeSet;
 
 /// Memory that a step writes between its stages, kept from step to step.
@@ -18,13 +17,20 @@ pub(super) struct Buffers {
     prepared: Vec<PreparedBuffer>,
 }
 
-/// Room for one row of activations of any width, in groups of one size.
-#[derive(Debug, Default)]
+/// What the activations of a product are prepared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Preparation {
+    /// Inputs per group of the weights.
+    pub(super) group: usize,
+    pub(super) encoding: Encoding,
+}
+
+/// Room for activations of any width that are prepared in one way.
+#[derive(Debug)]
 struct PreparedBuffer {
-    group: usize,
+    of: Preparation,
     quads: Vec<u8>,
-    scales: Vec<f32>,
-    sums: Vec<f32>,
+    groups: Vec<GroupOf>,
 }
 
 /// Elements per row of each buffer.
@@ -40,8 +46,8 @@ pub(super) struct Widths {
     /// Gate and up, each padded to whole tiles.
     pub(super) wide: usize,
     pub(super) logits: usize,
-    /// Sizes of groups that occur.
-    groups: Vec<usize>,
+    /// What products need.
+    preparations: Vec<Preparation>,
 }
 
 /// The buffers of one step, to be divided among threads.
@@ -60,25 +66,25 @@ pub(super) struct StepBuffers {
     /// `[wanted, logits]`.
     pub(super) logits: Shared<f32>,
     prepared: Vec<SharedPrepared>,
-    mode: ComputeMode,
 }
 
 /// A [`PreparedBuffer`], to be divided among threads.
 struct SharedPrepared {
-    group: usize,
+    of: Preparation,
+    rows: usize,
     quads: Shared<u8>,
-    scales: Shared<f32>,
-    sums: Shared<f32>,
+    groups: Shared<GroupOf>,
 }
 
 impl Widths {
-    pub(super) fn of(model: &NativeModel) -> Self {
+    pub(super) fn of(model: &NativeModel, form: Form) -> Self {
         let tiles = |n: usize| n.next_multiple_of(TILE);
         let spec = &model.spec;
         let most = |width: &dyn Fn(&crate::model::LayerSpec) -> usize| spec.layers.iter().map(width).max().unwrap_or(0);
         let heads = |layer: &crate::model::LayerSpec| layer.attention.heads * layer.attention.head_dim;
         let inner = most(&|layer| layer.mlp.inner);
-        let groups: BTreeSet<usize> = model.matrices().filter_map(|matrix| matrix.group()).collect();
+        let preparations = model.matrices().filter_map(|matrix| matrix.preparation(form, model.mode));
+        let preparations: BTreeSet<Preparation> = preparations.collect();
         Self {
             hidden: tiles(spec.hidden),
             x: tiles(spec.hidden.max(most(&heads)).max(inner)),
@@ -86,14 +92,14 @@ impl Widths {
             mixed: most(&|layer| layer.attention.heads * tiles(layer.attention.head_dim)),
             wide: 2 * tiles(inner),
             logits: tiles(spec.vocab),
-            groups: groups.into_iter().collect(),
+            preparations: preparations.into_iter().collect(),
         }
     }
 }
 
 impl Buffers {
     /// Room for a step. Grows only.
-    pub(super) fn of_step(&mut self, widths: &Widths, mode: ComputeMode, tokens: usize, wanted: usize) -> StepBuffers {
+    pub(super) fn of_step(&mut self, widths: &Widths, tokens: usize, wanted: usize) -> StepBuffers {
         let rows = tokens.max(wanted);
         fn room<T: Clone + Default>(buffer: &mut Vec<T>, elements: usize) -> Shared<T> {
             if buffer.len() < elements {
@@ -101,16 +107,19 @@ impl Buffers {
             }
             Shared::new(buffer)
         }
-        if self.prepared.len() != widths.groups.len() {
-            self.prepared = widths.groups.iter().map(|&group| PreparedBuffer { group, ..Default::default() }).collect();
+        if self.prepared.len() != widths.preparations.len() {
+            let empty = |&of| PreparedBuffer { of, quads: Vec::new(), groups: Vec::new() };
+            self.prepared = widths.preparations.iter().map(empty).collect();
         }
         let prepared = self.prepared.iter_mut().map(|buffer| {
-            let groups = widths.x.div_ceil(buffer.group);
+            let groups = widths.x.div_ceil(buffer.of.group);
+            // Narrower rows stand in larger blocks.
+            let padded = rows + BLOCK_ROWS;
             SharedPrepared {
-                group: buffer.group,
-                quads: room(&mut buffer.quads, rows * prepared_bytes(mode, widths.x)),
-                scales: room(&mut buffer.scales, rows * groups),
-                sums: room(&mut buffer.sums, rows * groups),
+                of: buffer.of,
+                rows,
+                quads: room(&mut buffer.quads, padded * prepared_bytes(buffer.of.encoding, widths.x)),
+                groups: room(&mut buffer.groups, padded * groups),
             }
         });
         StepBuffers {
@@ -123,7 +132,6 @@ impl Buffers {
             mixed: room(&mut self.mixed, tokens * widths.mixed),
             wide: room(&mut self.wide, tokens * widths.wide),
             logits: room(&mut self.logits, wanted * widths.logits),
-            mode,
         }
     }
 
@@ -134,17 +142,17 @@ impl Buffers {
 }
 
 impl StepBuffers {
-    /// Places for rows of `k` activations in groups of `group`.
-    pub(super) fn prepared(&self, k: usize, group: usize) -> Activations {
-        let buffer = self.prepared.iter().find(|buffer| buffer.group == group);
-        let SharedPrepared { quads, scales, sums, .. } = buffer.expect("every size of group has a buffer");
+    /// Places for rows of `k` activations.
+    pub(super) fn prepared(&self, k: usize, of: Preparation) -> Activations {
+        let buffer = self.prepared.iter().find(|buffer| buffer.of == of);
+        let &SharedPrepared { rows, quads, groups, .. } = buffer.expect("every preparation has a buffer");
         Activations {
-            mode: self.mode,
+            encoding: of.encoding,
             k,
-            group,
+            group: of.group,
+            rows,
             quads: quads.pointer(),
-            scales: scales.pointer(),
-            sums: sums.pointer(),
+            groups: groups.pointer(),
         }
     }
 }

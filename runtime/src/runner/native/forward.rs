@@ -46,7 +46,7 @@ impl NativeForward {
             .map_err(|error| device("kv memory", error.to_string()))?;
         let team = Team::new(threads).map_err(|error| device("threads", error.to_string()))?;
         let rope = RopeTable::new(&model.spec.rope);
-        let widths = Widths::of(&model);
+        let widths = Widths::of(&model, form);
         Ok(Self { model, form, team, kv, rope, widths, buffers: Buffers::default() })
     }
 }
@@ -74,7 +74,7 @@ impl Forward for NativeForward {
         check(batch, &self.shape())?;
         let end = batch.rows.iter().map(|row| row.context_tokens).max().unwrap_or(0);
         self.rope.reach(end);
-        let buffers = self.buffers.of_step(&self.widths, self.model.mode, batch.tokens.len(), batch.wanted.len());
+        let buffers = self.buffers.of_step(&self.widths, batch.tokens.len(), batch.wanted.len());
         let layers = (0..self.model.layers.len()).map(|number| self.kv.layer(number)).collect();
         let step = Step::new(&self.model, self.form, batch, &self.rope, layers, &self.widths, buffers);
         self.team.run(&|worker| step.run(worker));

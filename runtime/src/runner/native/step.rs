@@ -1,4 +1,4 @@
-use super::buffers::{StepBuffers, Widths};
+use super::buffers::{Preparation, StepBuffers, Widths};
 use super::memory::Shared;
 use super::model::{Layer, NativeModel};
 use super::rope_table::RopeTable;
@@ -270,14 +270,18 @@ impl<'a> Step<'a> {
     /// Prepares row `at` of `x` for products with `linears`, which all read the same inputs.
     fn prepare(&self, at: usize, x: &[f32], linears: &[&Linear]) {
         for (i, Linear { matrix, .. }) in linears.iter().enumerate() {
-            let Some(group) = matrix.group() else { continue };
-            if linears[..i].iter().any(|other| other.matrix.group() == Some(group)) {
+            let Some(of) = self.preparation(matrix) else { continue };
+            if linears[..i].iter().any(|other| self.preparation(&other.matrix) == Some(of)) {
                 continue;
             }
             let x = &x[..matrix.inputs];
             // SAFETY: the row and its places are one thread's in this stage.
-            unsafe { self.buffers.prepared(matrix.inputs, group).write(self.form, at, x.as_ptr()) };
+            unsafe { self.buffers.prepared(matrix.inputs, of).write(self.form, at, x.as_ptr()) };
         }
+    }
+
+    fn preparation(&self, matrix: &Matrix) -> Option<Preparation> {
+        matrix.preparation(self.form, self.model.mode)
     }
 
     /// Multiplies all rows with matrices of the same inputs; a thread takes some tiles of all tiles.
@@ -298,7 +302,7 @@ impl<'a> Step<'a> {
             if tiles.is_empty() {
                 continue;
             }
-            let prepared = matrix.group().map(|group| self.buffers.prepared(matrix.inputs, group));
+            let prepared = self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of));
             let inputs = Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared };
             // SAFETY: the last stage prepared the rows; the tiles' columns of `out` are this thread's.
             unsafe { matrix.product(self.form, tiles, &inputs, 0..rows, out.pointer().add(*column), stride) };

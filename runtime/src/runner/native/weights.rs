@@ -1,7 +1,9 @@
+use super::buffers::Preparation;
 use super::memory::HugeBytes;
 use crate::checkpoint::{Dtype, LoadError, TensorView, element_bytes};
+use crate::config::ComputeMode;
 use crate::kernels::{
-    Activations, AffineLayout, AffineTiles, DenseProduct, Float, Form, Product, TILE, add, dense_tile_bytes,
+    Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Float, Form, Product, TILE, add, dense_tile_bytes,
     pack_dense, unpack_dense_row,
 };
 use crate::model::affine::AffineMatrix;
@@ -143,10 +145,12 @@ impl Matrix {
         self.outputs.div_ceil(TILE)
     }
 
-    /// The size of the groups that its inputs must be prepared in; `None` if it reads floats.
-    pub(super) fn group(&self) -> Option<usize> {
+    /// What its inputs must be prepared for; `None` if it reads floats.
+    pub(super) fn preparation(&self, form: Form, mode: ComputeMode) -> Option<Preparation> {
         match &self.form {
-            MatrixForm::Affine(layout) => Some(layout.group),
+            MatrixForm::Affine(layout) => {
+                Some(Preparation { group: layout.group, encoding: Encoding::of(form, mode, layout.bits) })
+            }
             MatrixForm::Dense(_) => None,
         }
     }
