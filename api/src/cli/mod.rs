@@ -1,7 +1,9 @@
 //! The command line.
 
 pub mod args;
+pub mod args_bench;
 pub mod args_config;
+pub mod bench;
 pub mod chat;
 pub mod config;
 mod examine;

@@ -143,6 +143,11 @@ impl Matrix {
         self.outputs.div_ceil(TILE)
     }
 
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.as_slice().len()
+    }
+
     /// The size of the groups that its inputs must be prepared in; `None` if it reads floats.
     pub(super) fn group(&self) -> Option<usize> {
         match &self.form {
