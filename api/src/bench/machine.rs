@@ -33,7 +33,7 @@ impl Machine {
 }
 
 /// Memory of this process that stands in the machine's, in bytes; `None` where the system does not say.
-pub(super) fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     let pid = sysinfo::get_current_pid().ok()?;
     let mut system = System::new();
     let kinds = ProcessRefreshKind::nothing().with_memory();

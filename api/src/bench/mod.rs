@@ -4,10 +4,11 @@ mod machine;
 mod report;
 mod runner;
 mod scenario;
+pub mod serving;
 mod table;
 
-pub use machine::Machine;
-pub use report::{Report, Section};
+pub use machine::{Machine, resident_bytes};
+pub use report::{Figures, Report, Section};
 pub use runner::{RunnerError, RunnerReport, measure_runner};
 pub use scenario::Scenario;
 pub use table::Table;

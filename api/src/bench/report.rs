@@ -1,5 +1,6 @@
 use super::machine::Machine;
 use super::runner::RunnerReport;
+use super::serving::ServingReport;
 use super::table::Table;
 use serde::Serialize;
 use std::fmt::Write;
@@ -15,25 +16,36 @@ pub struct Report {
     pub model: String,
     /// By whom: the executor, or a server's address.
     pub computed_by: String,
-    /// Repetitions of each measurement, unless the scenario says otherwise.
-    pub repeat: usize,
     /// What each scenario found.
     pub sections: Vec<Section>,
 }
 
 /// What a scenario found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "scenario", rename_all = "snake_case")]
-pub enum Section {
+pub struct Section {
+    /// Its name.
+    pub scenario: &'static str,
+    /// What it found.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Figures of each kind of scenario.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Figures {
     /// The forward pass alone.
     Runner(RunnerReport),
+    /// A server.
+    Serving(ServingReport),
 }
 
 impl Section {
     /// As tables.
     pub fn tables(&self) -> Vec<Table> {
-        match self {
-            Self::Runner(report) => report.tables(),
+        match &self.figures {
+            Figures::Runner(report) => report.tables(),
+            Figures::Serving(report) => report.tables(),
         }
     }
 }
@@ -41,12 +53,12 @@ impl Section {
 impl Report {
     /// For people.
     pub fn markdown(&self) -> String {
-        let Self { version, machine, model, computed_by, repeat, sections } = self;
+        let Self { version, machine, model, computed_by, sections } = self;
         let Machine { os, arch, processor, cores, memory_bytes } = machine;
         let gib = *memory_bytes as f64 / f64::from(1 << 30);
         let mut text = format!(
             "`{model}` on {computed_by}; lmx {version}, {processor} ({arch}, {os}), {cores} cores, {gib:.0} GiB.\n\
-             Medians of {repeat} repetitions, the least and the most in brackets.\n"
+             Medians, the least and the most in brackets.\n"
         );
         for table in sections.iter().flat_map(Section::tables) {
             write!(text, "\n{table}").expect("a string takes everything");

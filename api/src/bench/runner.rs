@@ -11,6 +11,8 @@ use std::time::Instant;
 /// How fast the forward pass of a model is, without scheduler, sampling and server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunnerReport {
+    /// Repetitions of each measurement.
+    pub repeat: usize,
     /// Seconds that loading the model took.
     pub load_s: f64,
     /// Memory of this process once the model was loaded, in bytes.
@@ -61,6 +63,7 @@ pub fn measure_runner(
     let blueprint = Blueprint::read(checkpoint)?;
     let (weight_bytes, kv_bytes_per_token) = (model.step_bytes(), backend.kv_bytes_per_token(&blueprint));
     let work = Work::of(&blueprint.spec, weight_bytes, kv_bytes_per_token);
+    let repeat = plan.repeat.get();
     let (plan, left_out) = plan.fit(model.facts().context_tokens);
     let mut bench = RunnerBench::new(plan, work, block_tokens, |blocks| model.forward(blocks, block_tokens))?;
     said("prompts");
@@ -70,6 +73,7 @@ pub fn measure_runner(
     said("several streams");
     let streams = bench.together()?;
     Ok(RunnerReport {
+        repeat,
         load_s,
         resident_bytes: resident,
         resident_bytes_after: resident_bytes(),
@@ -84,12 +88,14 @@ pub fn measure_runner(
 
 impl RunnerReport {
     pub(super) fn tables(&self) -> Vec<Table> {
-        let mut prefill = Table::new("Forward pass: prompts", &["prompt tokens", "tokens/s", "GOP/s"]);
+        let times = format!("{} repetitions", self.repeat);
+        let mut prefill =
+            Table::new(format!("Forward pass: prompts, {times}"), &["prompt tokens", "tokens/s", "GOP/s"]);
         for PrefillFigure { prompt_tokens, tokens_per_s, gops } in &self.prefill {
             prefill.row([prompt_tokens.to_string(), spread(tokens_per_s), spread(gops)]);
         }
         let columns = ["after tokens", "tokens/s", "ms/token", "GB/s read", "against the first"];
-        let mut decode = Table::new("Forward pass: one stream", &columns);
+        let mut decode = Table::new(format!("Forward pass: one stream, {times}"), &columns);
         for of in &self.decode {
             decode.row([
                 of.context_tokens.to_string(),
@@ -100,7 +106,7 @@ impl RunnerReport {
             ]);
         }
         let columns = ["streams", "after tokens", "tokens/s of all", "ms/step", "GB/s read", "times the first"];
-        let mut streams = Table::new("Forward pass: streams together", &columns);
+        let mut streams = Table::new(format!("Forward pass: streams together, {times}"), &columns);
         for of in &self.streams {
             streams.row([
                 of.streams.to_string(),

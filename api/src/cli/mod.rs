@@ -9,6 +9,7 @@ pub mod config;
 mod examine;
 pub mod inspect;
 pub mod list;
+mod own_server;
 pub mod parity;
 pub mod serve;
 pub mod terminal;
