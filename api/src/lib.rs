@@ -1,6 +1,7 @@
 //! The HTTP API, command line and telemetry of Opta-LMX.
 
 pub mod answer;
+pub mod bench;
 pub mod builtin;
 pub mod catalog;
 pub mod cli;

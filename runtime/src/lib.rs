@@ -2,6 +2,7 @@
 //!
 //! It knows no actor, no socket and no clock but the time it is handed.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod ids;

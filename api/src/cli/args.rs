@@ -1,5 +1,6 @@
 //! Commands and flags of `lmx`.
 
+use super::args_bench::BenchArgs;
 use super::args_config::ConfigCommand;
 use clap::{Args, Parser, Subcommand};
 use lmx_runtime::config::{ComputeMode, Executor};
@@ -27,6 +28,8 @@ pub enum Command {
     List(ListArgs),
     /// Show one model: its config, memory and whether it can be served.
     Inspect(InspectArgs),
+    /// Measure how fast a model runs here.
+    Bench(BenchArgs),
     /// Write numbers for checks against other implementations.
     Parity(ParityArgs),
     /// Check, show and describe the configuration.
@@ -220,7 +223,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse_mode(text: &str) -> Result<ComputeMode, String> {
+pub(super) fn parse_mode(text: &str) -> Result<ComputeMode, String> {
     match text {
         "int16" => Ok(ComputeMode::Int16),
         "int8" => Ok(ComputeMode::Int8),
@@ -229,7 +232,7 @@ fn parse_mode(text: &str) -> Result<ComputeMode, String> {
     }
 }
 
-fn parse_executor(text: &str) -> Result<Executor, String> {
+pub(super) fn parse_executor(text: &str) -> Result<Executor, String> {
     match text {
         "auto" => Ok(Executor::Auto),
         "native" => Ok(Executor::Native),
@@ -256,7 +259,9 @@ mod tests {
     #[test]
     fn the_commands_are_sound_and_have_examples() {
         Cli::command().debug_assert();
-        for line in ["serve", "chat", "list", "inspect", "parity", "config check", "config show", "config schema"] {
+        for line in
+            ["serve", "chat", "list", "inspect", "bench", "parity", "config check", "config show", "config schema"]
+        {
             let help = parse(&format!("lmx {line} --help")).unwrap_err();
             assert_eq!(help.kind(), ErrorKind::DisplayHelp);
             assert!(help.to_string().contains("Examples:\n  lmx "), "{line}");

@@ -1,17 +1,12 @@
 //! `lmx chat`: a conversation in the terminal.
 
-use super::args::{ChatArgs, Outcome, ServeArgs};
-use super::serve;
+use super::args::{ChatArgs, Outcome};
+use super::own_server;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::time::Duration;
 use ureq::Agent;
-
-/// How often a server of our own is asked whether its model is there.
-const READY_POLL: Duration = Duration::from_millis(50);
 
 const HELP: &str = "/clear forgets the conversation, /exit or Ctrl-D leaves, everything else is sent";
 
@@ -31,7 +26,7 @@ pub fn run(args: &ChatArgs) -> Outcome {
     let agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
     let url = match &args.url {
         Some(url) => url.trim_end_matches('/').trim_end_matches("/v1").to_owned(),
-        None => match start_server(args, &agent) {
+        None => match own_server::prepare(args.model.as_deref(), &args.config).and_then(own_server::start) {
             Ok(url) => url,
             Err(outcome) => return outcome,
         },
@@ -45,33 +40,6 @@ pub fn run(args: &ChatArgs) -> Outcome {
     };
     eprintln!("{HELP}");
     converse(&mut editor, &agent, &url, args)
-}
-
-/// Serves the model in this process, on a port that nobody else knows.
-fn start_server(args: &ChatArgs, agent: &Agent) -> Result<String, Outcome> {
-    let failed = |error: &dyn std::fmt::Display| {
-        eprintln!("the model cannot be started: {error}");
-        Outcome::Failed
-    };
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| failed(&error))?;
-    let address = listener.local_addr().map_err(|error| failed(&error))?;
-    let mut config = args.config.clone();
-    config.set.insert(0, ("telemetry.log.level".to_owned(), "warn".to_owned()));
-    let serve = ServeArgs { models: args.model.iter().cloned().collect(), config, ..ServeArgs::default() };
-    let setup = serve::prepare(&serve)?;
-    let server = std::thread::spawn(move || serve::run_on(setup, listener));
-    let url = format!("http://{address}");
-    loop {
-        let ready = agent.get(format!("{url}/readyz")).call().is_ok_and(|response| response.status() == 200);
-        if ready {
-            return Ok(url);
-        }
-        if server.is_finished() {
-            // It has said why.
-            return Err(server.join().unwrap_or(Outcome::Failed));
-        }
-        std::thread::sleep(READY_POLL);
-    }
 }
 
 fn converse(editor: &mut DefaultEditor, agent: &Agent, url: &str, args: &ChatArgs) -> Outcome {

@@ -1,12 +1,15 @@
 //! The command line.
 
 pub mod args;
+pub mod args_bench;
 pub mod args_config;
+pub mod bench;
 pub mod chat;
 pub mod config;
 mod examine;
 pub mod inspect;
 pub mod list;
+mod own_server;
 pub mod parity;
 pub mod serve;
 pub mod terminal;

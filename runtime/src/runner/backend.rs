@@ -128,6 +128,14 @@ impl Model {
         }
     }
 
+    /// Bytes of weights that every step reads; `None` where the executor does not lay them out itself.
+    pub fn step_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Candle(_) => None,
+            Self::Native { model, .. } => Some(model.step_bytes()),
+        }
+    }
+
     /// An executor with empty KV memory of `num_blocks` blocks of `block_tokens` positions.
     ///
     /// # Errors

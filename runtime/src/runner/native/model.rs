@@ -70,6 +70,13 @@ impl NativeModel {
         &self.facts
     }
 
+    /// Bytes of the matrices that every step reads whole.
+    pub fn step_bytes(&self) -> u64 {
+        // The last two are the embedding, of which a step takes rows, and the head.
+        let embedding = self.embedding.matrix.bytes();
+        (self.matrices().map(Matrix::bytes).sum::<usize>() - embedding) as u64
+    }
+
     /// All matrices.
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         let layers = self.layers.iter().flat_map(|layer| {

@@ -145,6 +145,11 @@ impl Matrix {
         self.outputs.div_ceil(TILE)
     }
 
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.as_slice().len()
+    }
+
     /// What its inputs must be prepared for; `None` if it reads floats.
     pub(super) fn preparation(&self, form: Form, mode: ComputeMode) -> Option<Preparation> {
         match &self.form {

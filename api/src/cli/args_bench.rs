@@ -1,0 +1,95 @@
+//! Flags of `lmx bench`.
+
+use super::args::{ConfigFlags, parse_executor, parse_mode};
+use crate::bench::Scenario;
+use clap::Args;
+use lmx_runtime::config::{ComputeMode, Executor};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Flags of `lmx bench`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  lmx bench
+  lmx bench --scenario concurrency --concurrency 1,4,16 --url http://127.0.0.1:8080 --model devstral
+  lmx bench --scenario runner --model ./models/devstral --compute int8 --json runner.json --md runner.md")]
+pub struct BenchArgs {
+    /// Model to measure: a repository id or a folder; with `--url`, a name that the server knows. Without it: the
+    /// built-in one, or the first one that the server lists.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// OpenAI-compatible server to measure. Without it the model is served in this process.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Key for that server.
+    #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true, requires = "url")]
+    pub api_key: Option<String>,
+    /// What to measure: short_64, medium_256, long_512 (one stream, so many tokens in and out), concurrency, prefix,
+    /// runner (the forward pass alone). May be repeated. Without it: all that are served.
+    #[arg(long = "scenario", value_name = "NAME")]
+    pub scenarios: Vec<Scenario>,
+    /// How many streams at once. Without it: 1, 4, 16 served, 1, 2, 4, 8, 16 of the runner.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub concurrency: Vec<NonZeroUsize>,
+    /// Repetitions of each measurement. Without it: 2 to 5, as the scenario says.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<NonZeroUsize>,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the tables as Markdown; they are printed in any case.
+    #[arg(long, value_name = "FILE")]
+    pub md: Option<PathBuf>,
+    /// Precision of the products with quantised weights.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub compute: Option<ComputeMode>,
+    /// Who runs the forward pass.
+    #[arg(long, value_name = "NAME", value_parser = parse_executor)]
+    pub executor: Option<Executor>,
+    /// Threads of the forward pass.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
+}
+
+impl BenchArgs {
+    /// The flags as settings that override the configuration: key, value as YAML. `--set` comes last and wins.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let executor = self.executor.map(|executor| match executor {
+            Executor::Auto => "auto".to_owned(),
+            Executor::Native => "native".to_owned(),
+            Executor::Candle => "candle".to_owned(),
+        });
+        let flags = [
+            ("compute.mode", self.compute.map(|mode| mode.to_string())),
+            ("compute.executor", executor),
+            ("compute.threads", self.threads.map(|threads| threads.to_string())),
+        ];
+        let flags = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        flags.chain(self.config.set.iter().cloned()).collect()
+    }
+
+    /// What to measure.
+    pub fn wanted(&self) -> &[Scenario] {
+        if self.scenarios.is_empty() { &Scenario::DEFAULT } else { &self.scenarios }
+    }
+
+    /// How often.
+    pub fn repetitions(&self, scenario: Scenario) -> usize {
+        self.repeat.map_or(scenario.repeat(), NonZeroUsize::get)
+    }
+
+    /// Numbers of streams: those that were asked for in order, else `default`.
+    pub fn levels(&self, default: &[usize]) -> Vec<usize> {
+        let mut levels: Vec<usize> = self.concurrency.iter().map(|level| level.get()).collect();
+        if levels.is_empty() {
+            levels = default.to_vec();
+        }
+        levels.sort_unstable();
+        levels.dedup();
+        levels
+    }
+}

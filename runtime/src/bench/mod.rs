@@ -1,0 +1,15 @@
+//! How fast the forward pass is, measured through the same executor that serves.
+
+mod plan;
+mod runner;
+mod spread;
+mod streams;
+mod work;
+
+pub use plan::RunnerPlan;
+pub use runner::{DecodeFigure, PrefillFigure, RunnerBench, StreamsFigure};
+pub use spread::Spread;
+pub use work::Work;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use super::*;
+use crate::ids::BlockId;
+use crate::model::{DecoderSpec, RopeScaling, RopeSpec};
+use crate::plan::BlockMove;
+use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Takes a fixed time per step and per token, and notes what it was asked for.
+struct Paced {
+    fake: FakeForward,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    contexts: Vec<usize>,
+    tokens: usize,
+    wanted: usize,
+    blocks: Vec<BlockId>,
+}
+
+impl Forward for Paced {
+    fn shape(&self) -> ForwardShape {
+        self.fake.shape()
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
+        self.fake.copy_blocks(moves)
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+        self.seen.lock().unwrap().push(Seen {
+            contexts: batch.rows.iter().map(|row| row.context_tokens).collect(),
+            tokens: batch.tokens.len(),
+            wanted: batch.wanted.len(),
+            blocks: batch.rows.iter().flat_map(|row| row.table.iter().copied()).collect(),
+        });
+        self.fake.forward(batch, logits)
+    }
+}
+
+fn plan() -> RunnerPlan {
+    RunnerPlan {
+        prefill: vec![20, 40],
+        chunk: NonZeroUsize::new(16).unwrap(),
+        contexts: vec![8, 32],
+        streams: vec![1, 4],
+        stream_context: 8,
+        decode_tokens: 3,
+        repeat: NonZeroUsize::new(2).unwrap(),
+    }
+}
+
+fn bench(step: Duration, token: Duration) -> (RunnerBench, Arc<Mutex<Vec<Seen>>>) {
+    let seen = Arc::default();
+    let spec = DecoderSpec {
+        hidden: 1,
+        vocab: 1,
+        norm_eps: 1e-6,
+        rope: RopeSpec { theta: 1e4, dim: 2, scaling: RopeScaling::None },
+        tied: true,
+        context: 64,
+        layers: Vec::new(),
+    };
+    let work = Work::of(&spec, Some(1_000_000), 0);
+    let bench = RunnerBench::new(plan(), work, NonZeroUsize::new(16).unwrap(), |blocks| {
+        let mut config = FakeConfig::new(blocks.get(), 16);
+        (config.step, config.token) = (step, token);
+        Ok(Box::new(Paced { fake: FakeForward::new(config), seen: Arc::clone(&seen) }))
+    });
+    (bench.unwrap(), seen)
+}
+
+#[test]
+fn prompts_are_computed_in_chunks_once_to_warm_up_and_once_in_each_round() {
+    let (mut bench, seen) = bench(Duration::ZERO, Duration::ZERO);
+
+    let figures = bench.prefill().unwrap();
+
+    assert_eq!(figures.iter().map(|figure| figure.prompt_tokens).collect::<Vec<_>>(), [20, 40]);
+    let steps: Vec<_> = seen.lock().unwrap().iter().map(|step| (step.contexts[0], step.tokens, step.wanted)).collect();
+    assert_eq!(steps[..5], [(16, 16, 0), (20, 4, 1), (16, 16, 0), (32, 16, 0), (40, 8, 1)]);
+    assert_eq!(steps.len(), 5 * 3);
+}
+
+#[test]
+fn streams_decode_together_in_blocks_of_their_own() {
+    let (mut bench, seen) = bench(Duration::ZERO, Duration::ZERO);
+
+    bench.together().unwrap();
+
+    let seen = seen.lock().unwrap();
+    let together: Vec<_> = seen.iter().filter(|step| step.contexts.len() == 4).collect();
+    assert_eq!(together.len(), 3 * 3, "three tokens, in the warm-up and in two rounds");
+    for (i, step) in together.iter().enumerate() {
+        assert_eq!((step.tokens, step.wanted), (4, 4));
+        assert_eq!(step.contexts, [9 + i % 3; 4]);
+        let mut blocks = step.blocks.clone();
+        blocks.sort();
+        blocks.dedup();
+        assert_eq!(blocks.len(), step.blocks.len(), "no block is two streams'");
+    }
+}
+
+#[test]
+fn figures_follow_the_pace_of_the_executor() {
+    // A step takes ten milliseconds whatever is in it, as if weights were all there is to read.
+    let (mut bench, _) = bench(Duration::from_millis(10), Duration::ZERO);
+
+    let (decode, together) = (bench.decode().unwrap(), bench.together().unwrap());
+
+    let near = |value: f64, expected: f64| (expected * 0.5..expected * 1.05).contains(&value);
+    assert!(near(decode[0].tokens_per_s.median, 100.0), "{decode:?}");
+    assert!(near(decode[0].gb_per_s.unwrap().median, 0.1), "{decode:?}");
+    assert!((0.5..2.0).contains(&decode[1].against_shortest.median), "{decode:?}");
+    assert!((2.0..8.0).contains(&together[1].times_fewest.median), "{together:?}");
+    assert_eq!(together[0].times_fewest.median, 1.0);
+}
+
+#[test]
+fn what_a_model_cannot_take_is_left_out_and_named() {
+    let (fitting, left_out) = RunnerPlan::default().fit(2048);
+
+    assert_eq!((fitting.prefill, fitting.contexts), (vec![512, 2048], vec![128]));
+    assert_eq!(left_out, ["decoding after 2048 tokens"]);
+    assert_eq!(RunnerPlan::default().fit(4096), (RunnerPlan::default(), Vec::new()));
+}
