@@ -240,7 +240,7 @@ impl Multiply for Int8 {
 
     #[inline(always)]
     fn every<L: Lanes>(bits: usize) -> usize {
-        L::settle8_every(bits).min(SPAN_QUADS)
+        L::settle8_every(bits)
     }
 
     #[inline(always)]
@@ -278,7 +278,7 @@ impl<const NARROW: bool> Multiply for Int16<NARROW> {
 
     #[inline(always)]
     fn every<L: Lanes>(_: usize) -> usize {
-        SPAN_QUADS
+        usize::MAX
     }
 
     #[inline(always)]
@@ -321,7 +321,7 @@ impl Multiply for F32 {
 
     #[inline(always)]
     fn every<L: Lanes>(_: usize) -> usize {
-        SPAN_QUADS
+        usize::MAX
     }
 
     #[inline(always)]
@@ -390,7 +390,7 @@ impl<const BITS: usize, A: Multiply> Kernel for Run<'_, BITS, A> {
             scales: layout.scales,
             group: layout.group,
             groups: layout.k / layout.group,
-            every: A::every::<L>(BITS),
+            every: A::every::<L>(BITS).min(layout.group / 4),
             x: product.x.places(),
             out: product.out,
             stride: product.stride,
@@ -502,7 +502,7 @@ unsafe fn multiply<L: Lanes, A: Multiply, const BITS: usize, const M: usize>(
             macro_rules! each {
                 ($t:expr, $bytes:expr) => {
                     A::dot::<L, M>(&mut sums, A::codes::<L>($bytes), &quads, $t * quad_bytes);
-                    if ($t + 1) % every == 0 {
+                    if ($t + 1) % every.min(SPAN_QUADS) == 0 {
                         for m in 0..M {
                             sums[m] = A::settle::<L>(sums[m]);
                         }
