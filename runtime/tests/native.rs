@@ -4,6 +4,9 @@ mod support;
 
 use lmx_runtime::config::ComputeMode;
 use lmx_runtime::kernels::Form;
+use lmx_runtime::runner::Threads;
+use lmx_runtime::runner::native::LoadOptions;
+use std::num::NonZeroUsize;
 use support::compare::{self, F32, Tolerance};
 use support::driver;
 use support::fixture::{self, Fixture};
@@ -52,6 +55,22 @@ fn greedy_decoding_follows_the_reference() {
             assert_eq!(tokens, prompt.greedy, "{} {name}", fixture.name);
             let distance = compare::logits(&prompt.greedy_logits, &logits, vocab, F32);
             assert!(distance.within(F32), "{} {name}: {distance:?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn weights_that_stay_in_the_file_give_the_same_bits() {
+    for fixture in fixture::all() {
+        let checkpoint = fixture.checkpoint();
+        for mode in MODES {
+            let packed = driver::native(&checkpoint, mode, Form::best(), 1).together(&ids(&fixture), 64);
+            for form in Form::available() {
+                let threads = Threads::anywhere(NonZeroUsize::new(2).unwrap());
+                let options = LoadOptions { mapped: true, ..threads.into() };
+                let mut mapped = driver::native_with(&checkpoint, mode, form, &options);
+                assert!(mapped.together(&ids(&fixture), 64) == packed, "{} {mode:?} {form:?}", fixture.name);
+            }
         }
     }
 }

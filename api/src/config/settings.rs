@@ -29,7 +29,8 @@ pub struct Config {
 impl Config {
     /// Everything that types cannot rule out and that is wrong with these values.
     pub fn problems(&self) -> Vec<Problem> {
-        let runtime = [self.kv.validate(), self.scheduler.validate(self.kv.block_tokens.get())];
+        let runtime =
+            [self.compute.validate(), self.kv.validate(), self.scheduler.validate(self.kv.block_tokens.get())];
         let runtime = runtime.into_iter().filter_map(Result::err).map(|e| Problem::new(e.key, e.reason));
         let own = [self.server.problems(), self.routing.problems(), self.actors.problems()];
         runtime.chain(own.into_iter().flatten()).collect()

@@ -12,7 +12,7 @@ use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Share of the machine's memory that models may take.
 const MAX_MEMORY_SHARE: f64 = 0.9;
@@ -84,6 +84,10 @@ pub struct Prepared {
     limits: Limits,
     fingerprint: u128,
     weights_bytes: u64,
+    /// Bytes of weights that stay in the file.
+    mapped_bytes: u64,
+    /// What reading and rearranging the weights took.
+    weights_time: Duration,
 }
 
 /// Loads models: checkpoint, weights, text, actors.
@@ -143,7 +147,9 @@ impl Loader {
         if weights_bytes > may_take {
             return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
         }
+        let begun = Instant::now();
         let model = backend.load(&checkpoint, progress)?;
+        let weights_time = begun.elapsed();
         let token_bytes = backend.kv_bytes_per_token(&blueprint);
         let limits = self.limits(&preset, &model, token_bytes, may_take - weights_bytes)?;
         config.scheduler.validate(limits.block_tokens)?;
@@ -164,6 +170,8 @@ impl Loader {
             limits,
             fingerprint,
             weights_bytes,
+            mapped_bytes: backend.mapped_bytes(&blueprint, &checkpoint),
+            weights_time,
         })
     }
 
@@ -184,11 +192,15 @@ impl Loader {
             limits,
             fingerprint,
             weights_bytes,
+            mapped_bytes,
+            weights_time,
         } = prepared;
         tracing::info!(
             model = id,
             family = model.facts().family,
             weights_bytes,
+            mapped_bytes,
+            weights_ms = weights_time.as_millis() as u64,
             kv_blocks = limits.num_blocks,
             context_tokens = limits.sequence_tokens(),
             mode = %preset.config.compute.mode,

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of one model, wherever they are.
 #[derive(Debug, Clone)]
@@ -17,9 +18,9 @@ pub(super) enum Files {
 }
 
 /// The bytes of a shard: mapped from a file, or part of the program.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Bytes {
-    Mapped(Mmap),
+    Mapped(Arc<Mmap>),
     Static(&'static [u8]),
 }
 
@@ -118,7 +119,7 @@ impl Files {
                 // SAFETY: the map is only read. Weights are written once, by a download that renames a finished file
                 // into place; somebody who truncates a file in use breaks every program that maps it.
                 let map = unsafe { Mmap::map(&file) }.map_err(|source| io_error(&path, source))?;
-                Ok(Some(Bytes::Mapped(map)))
+                Ok(Some(Bytes::Mapped(Arc::new(map))))
             }
         }
     }

@@ -11,11 +11,13 @@ mod open;
 mod shard;
 mod shards;
 mod source;
+mod stored;
 mod tensor;
 
 pub use error::{LoadError, MissingFile};
 pub use open::Checkpoint;
 pub use source::{EmbeddedFiles, Source};
+pub use stored::Stored;
 pub use tensor::{TensorView, element_bytes, is_float};
 
 pub use safetensors::Dtype;

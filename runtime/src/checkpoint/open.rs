@@ -4,6 +4,7 @@ use super::fingerprint::fingerprint;
 use super::shard::{Entry, Shard, ShardError};
 use super::shards::{INDEX_FILE, expected_shards};
 use super::source::Source;
+use super::stored::Stored;
 use super::tensor::TensorView;
 use safetensors::Dtype;
 use serde_json::Value;
@@ -122,7 +123,16 @@ impl Checkpoint {
     /// # Errors
     /// [`LoadError::InvalidCheckpoint`] if it is not.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, LoadError> {
-        self.get(name).ok_or_else(|| LoadError::invalid(name, "the checkpoint has no tensor of this name"))
+        self.get(name).ok_or_else(|| no_tensor(name))
+    }
+
+    /// The bytes of a tensor that has to be there, to be kept beyond the checkpoint.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if it is not.
+    pub fn stored(&self, name: &str) -> Result<Stored, LoadError> {
+        let place = self.tensors.get(name).ok_or_else(|| no_tensor(name))?;
+        Ok(Stored::new(&self.shards[place.shard].bytes, place.bytes.clone()))
     }
 
     /// Another file of the model, such as `tokenizer.json`; `None` if it is not there.
@@ -150,4 +160,8 @@ impl Checkpoint {
     pub fn fingerprint(&self) -> u64 {
         fingerprint(self)
     }
+}
+
+fn no_tensor(name: &str) -> LoadError {
+    LoadError::invalid(name, "the checkpoint has no tensor of this name")
 }

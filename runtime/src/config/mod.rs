@@ -4,7 +4,7 @@ mod compute;
 mod kv;
 mod scheduler;
 
-pub use compute::{ComputeConfig, ComputeMode, Executor};
+pub use compute::{ComputeConfig, ComputeMode, Executor, HugePages};
 pub use kv::{BLOCK_TOKENS_DEFAULT, KvConfig};
 pub use scheduler::SchedulerConfig;
 

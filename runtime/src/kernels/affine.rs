@@ -17,9 +17,9 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Inputs whose codes stand together in whole vectors of every plane.
-const SPAN: usize = 32;
+pub(super) const SPAN: usize = 32;
 /// Bytes of a vector of codes.
-const VECTOR: usize = 64;
+pub(super) const VECTOR: usize = 64;
 /// How far ahead of the codes in use the next ones are asked for, in bytes.
 const AHEAD: usize = 4096;
 
@@ -37,7 +37,7 @@ pub struct AffineLayout {
 }
 
 /// Bits of the main and of the high plane.
-const fn planes(bits: usize) -> (usize, usize) {
+pub(super) const fn planes(bits: usize) -> (usize, usize) {
     match bits {
         3 => (2, 1),
         5 => (4, 1),
@@ -52,11 +52,10 @@ impl AffineLayout {
         self.k / SPAN * VECTOR * self.bits + self.k / self.group * 2 * TILE * self.scales.bytes()
     }
 
-    /// Writes a tile. `codes`: `[16][k]`; `scales` and `biases`: `[16][k / group]`, values that the type of the scales holds.
-    ///
-    /// # Panics
-    /// If a slice has another length.
-    pub fn pack(&self, codes: &[u8], scales: &[f32], biases: &[f32], tile: &mut [u8]) {
+    /// Writes a tile, the plain way. `codes`: `[16][k]`; `scales` and `biases`: `[16][k / group]`, values that the type of
+    /// the scales holds.
+    #[cfg(test)]
+    pub(super) fn pack(&self, codes: &[u8], scales: &[f32], biases: &[f32], tile: &mut [u8]) {
         let groups = self.k / self.group;
         assert_eq!((codes.len(), scales.len(), biases.len()), (TILE * self.k, TILE * groups, TILE * groups));
         assert_eq!(tile.len(), self.tile_bytes());
@@ -118,6 +117,7 @@ fn field_of(vectors: &[u8], plane: usize, row: usize, i: usize) -> u8 {
 }
 
 /// Writes bits `from..from + plane` of 32 codes of each row.
+#[cfg(test)]
 fn pack_plane(codes: &[u8], k: usize, first: usize, plane: usize, from: usize, to: &mut [u8]) {
     if plane == 0 {
         return;

@@ -13,11 +13,9 @@ pub fn dense_tile_bytes(kind: Float, k: usize) -> usize {
     TILE * k * kind.bytes()
 }
 
-/// Writes a tile from sixteen rows of `k` elements, as they are stored: `rows`, `[16][k]`.
-///
-/// # Panics
-/// If a slice has another length.
-pub fn pack_dense(kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
+/// Writes a tile from sixteen rows of `k` elements, the plain way: `rows`, `[16][k]`.
+#[cfg(test)]
+pub(super) fn pack_dense(kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
     let size = kind.bytes();
     assert!(rows.len() == dense_tile_bytes(kind, k) && tile.len() == rows.len(), "rows of another length");
     for (row, elements) in rows.chunks_exact(k * size).enumerate() {

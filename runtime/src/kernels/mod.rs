@@ -19,14 +19,16 @@ mod dense;
 mod float;
 mod lanes;
 mod math;
+mod pack;
 mod prepare;
 mod rows;
 
 pub use affine::{AffineLayout, AffineTiles, Product};
 pub use attention::{Attention, KvLayout, KvView, QUERIES, Query};
-pub use dense::{DenseProduct, dense_tile_bytes, pack_dense, unpack_dense_row};
+pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
 pub use lanes::Form;
+pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
 pub use rows::{add, rms_norm, rotate_halves, swiglu};
 

@@ -1,8 +1,8 @@
 use super::candle::{self, CandleForward, CandleModel};
-use super::native::{self, NativeForward, NativeModel};
-use super::{Forward, LoadProgress};
+use super::native::{self, LoadOptions, NativeForward, NativeModel};
+use super::{Forward, LoadProgress, Threads, cores};
 use crate::checkpoint::{Checkpoint, LoadError};
-use crate::config::{ComputeConfig, ComputeMode, Executor, InvalidSetting};
+use crate::config::{ComputeConfig, ComputeMode, Executor, HugePages, InvalidSetting};
 use crate::kernels::{Form, TILE};
 use crate::model::{Blueprint, ModelFacts};
 use candle_core::Device;
@@ -19,7 +19,7 @@ pub struct Backend {
 #[derive(Debug, Clone)]
 enum Who {
     Candle(Device),
-    Native { form: Form, threads: NonZeroUsize },
+    Native { form: Form, options: LoadOptions },
 }
 
 /// A loaded model: immutable weights, which survive the executors that compute with them.
@@ -34,7 +34,7 @@ pub enum Model {
         /// The kernels' instructions.
         form: Form,
         /// Threads of an executor.
-        threads: NonZeroUsize,
+        threads: Threads,
     },
 }
 
@@ -52,15 +52,18 @@ impl Backend {
         };
         let mode = compute.mode;
         if !native && device.is_cpu() && mode == ComputeMode::Int16 {
-            return Err(InvalidSetting {
-                key: "compute.mode",
-                reason: "the candle executor rounds activations to 8 bits on CPUs: choose int8 or f32".to_owned(),
-            });
+            let reason = "the candle executor rounds activations to 8 bits on CPUs: choose int8 or f32";
+            return Err(invalid("compute.mode", reason));
         }
+        compute.validate()?;
         let who = if native {
-            let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-            Who::Native { form: Form::best(), threads: compute.threads.unwrap_or(cores) }
+            let (huge_pages, mapped) = (compute.huge_pages, compute.mapped);
+            if huge_pages == HugePages::On && !cfg!(target_os = "linux") {
+                return Err(invalid("compute.huge_pages", "this system gives no huge pages: choose auto or off"));
+            }
+            Who::Native { form: Form::best(), options: LoadOptions { threads: threads(compute)?, huge_pages, mapped } }
         } else {
+            check_candle(compute)?;
             Who::Candle(device)
         };
         Ok(Self { mode, who })
@@ -70,15 +73,26 @@ impl Backend {
     pub fn describe(&self) -> String {
         match &self.who {
             Who::Candle(device) => format!("candle {} ({:?})", self.mode, device.location()),
-            Who::Native { form, threads } => format!("native {} ({form}, {threads} threads)", self.mode),
+            Who::Native { form, options: LoadOptions { threads, mapped, .. } } => {
+                format!("native {} ({form}, {threads}{})", self.mode, if *mapped { ", mapped" } else { "" })
+            }
         }
     }
 
-    /// Bytes that the weights of a model take once it is loaded, from the tensor index alone.
+    /// Bytes of memory that the weights of a model take once it is loaded, from the tensor index alone; without what stays
+    /// in the file ([`Self::mapped_bytes`]), whose memory the system can take back.
     pub fn weights_bytes(&self, blueprint: &Blueprint) -> u64 {
         match &self.who {
             Who::Candle(device) => candle::estimate_memory(blueprint, device, self.mode).total(),
-            Who::Native { .. } => native::weights_bytes(blueprint),
+            Who::Native { options, .. } => native::weights_bytes(blueprint, options.mapped),
+        }
+    }
+
+    /// Bytes of weights that a loaded model leaves in the files of its checkpoint.
+    pub fn mapped_bytes(&self, blueprint: &Blueprint, checkpoint: &Checkpoint) -> u64 {
+        match &self.who {
+            Who::Native { options, .. } if options.mapped => blueprint.stored_bytes(checkpoint),
+            Who::Native { .. } | Who::Candle(_) => 0,
         }
     }
 
@@ -104,19 +118,51 @@ impl Backend {
         }
     }
 
-    /// Loads a model. `progress` is called after every tensor.
+    /// Loads a model. `progress` is called as it goes on.
     ///
     /// # Errors
     /// [`LoadError`], before anything is allocated if the checkpoint is at fault.
     pub fn load(&self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(LoadProgress)) -> Result<Model, LoadError> {
         match &self.who {
             Who::Candle(device) => CandleModel::load(checkpoint, device, self.mode, progress).map(Model::Candle),
-            &Who::Native { form, threads } => {
-                let model = NativeModel::load(checkpoint, self.mode, threads, progress)?;
-                Ok(Model::Native { model, form, threads })
+            Who::Native { form, options } => {
+                let model = NativeModel::load(checkpoint, self.mode, options, progress)?;
+                Ok(Model::Native { model, form: *form, threads: options.threads.clone() })
             }
         }
     }
+}
+
+/// Threads of the native executor.
+fn threads(compute: &ComputeConfig) -> Result<Threads, InvalidSetting> {
+    let Some(wanted) = &compute.cores else {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        return Ok(Threads::anywhere(compute.threads.unwrap_or(cores)));
+    };
+    let Some(usable) = cores::usable() else {
+        return Err(invalid("compute.cores", "this system binds no thread to a core: leave it out"));
+    };
+    if let Some(core) = wanted.iter().find(|core| !usable.contains(core)) {
+        let usable = usable.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        return Err(invalid("compute.cores", &format!("there is no core {core} for this process, only {usable}")));
+    }
+    let used = compute.threads.map_or(wanted.len(), NonZeroUsize::get);
+    Threads::on(&wanted[..used]).ok_or_else(|| invalid("compute.cores", "the list is empty"))
+}
+
+/// Refuses what candle leaves no choice in.
+fn check_candle(compute: &ComputeConfig) -> Result<(), InvalidSetting> {
+    let reason = "only the native executor has this choice";
+    match compute {
+        ComputeConfig { cores: Some(_), .. } => Err(invalid("compute.cores", reason)),
+        ComputeConfig { mapped: true, .. } => Err(invalid("compute.mapped", reason)),
+        ComputeConfig { huge_pages: HugePages::On | HugePages::Off, .. } => Err(invalid("compute.huge_pages", reason)),
+        ComputeConfig { .. } => Ok(()),
+    }
+}
+
+fn invalid(key: &'static str, reason: &str) -> InvalidSetting {
+    InvalidSetting { key, reason: reason.to_owned() }
 }
 
 impl Model {
@@ -143,9 +189,58 @@ impl Model {
     pub fn forward(&self, num_blocks: NonZeroUsize, block_tokens: NonZeroUsize) -> Result<Box<dyn Forward>, LoadError> {
         Ok(match self {
             Self::Candle(model) => Box::new(CandleForward::new(model.clone(), num_blocks, block_tokens)?),
-            &Self::Native { ref model, form, threads } => {
-                Box::new(NativeForward::new(model.clone(), form, threads, num_blocks, block_tokens)?)
+            Self::Native { model, form, threads } => {
+                Box::new(NativeForward::new(model.clone(), *form, threads, num_blocks, block_tokens)?)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(compute: ComputeConfig) -> String {
+        Backend::choose(&compute).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn candle_refuses_what_only_the_native_executor_can_do() {
+        let candle =
+            || ComputeConfig { executor: Executor::Candle, mode: ComputeMode::F32, ..ComputeConfig::default() };
+        assert!(refused(ComputeConfig { mapped: true, ..candle() }).starts_with("`compute.mapped`"));
+        assert!(refused(ComputeConfig { cores: Some(vec![0]), ..candle() }).starts_with("`compute.cores`"));
+        let off = ComputeConfig { huge_pages: HugePages::Off, ..candle() };
+        assert!(refused(off).starts_with("`compute.huge_pages`"));
+    }
+
+    #[test]
+    fn cores_are_checked_against_the_machine_and_make_the_threads() {
+        let on = |cores: Vec<usize>| ComputeConfig {
+            executor: Executor::Native,
+            cores: Some(cores),
+            ..ComputeConfig::default()
+        };
+        assert!(refused(on(vec![100_000])).starts_with("`compute.cores`"));
+        if let Some(usable) = cores::usable() {
+            let backend = Backend::choose(&on(usable.clone())).unwrap();
+            let Who::Native { options, .. } = &backend.who else { panic!("{backend:?}") };
+            assert_eq!(Some(&options.threads), Threads::on(&usable).as_ref());
+        }
+    }
+
+    #[test]
+    fn mapped_weights_are_counted_apart() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/llama-q4g64/model");
+        let checkpoint = Checkpoint::open(&crate::checkpoint::Source::Folder(fixture)).unwrap();
+        let blueprint = Blueprint::read(&checkpoint).unwrap();
+        let bytes = |mapped| {
+            let compute = ComputeConfig { executor: Executor::Native, mapped, ..ComputeConfig::default() };
+            let backend = Backend::choose(&compute).unwrap();
+            (backend.weights_bytes(&blueprint), backend.mapped_bytes(&blueprint, &checkpoint))
+        };
+        let ((packed, none), (rest, mapped)) = (bytes(false), bytes(true));
+        assert_eq!((none, mapped), (0, blueprint.stored_bytes(&checkpoint)));
+        assert!(rest < packed / 20, "{rest} of {packed} bytes are norms");
     }
 }

@@ -4,6 +4,7 @@
 
 mod backend;
 mod check;
+mod cores;
 mod fake;
 mod slots;
 mod team;
@@ -11,6 +12,7 @@ mod team;
 pub use backend::{Backend, Model};
 pub use fake::{FakeConfig, FakeForward, Fault, FaultScript};
 pub use slots::{LogitsTap, SlotRunner};
+pub use team::Threads;
 
 pub mod candle;
 pub mod native;

@@ -4,19 +4,67 @@
 //! threads meet at barriers between the stages of a step. A thread waits by spinning for a short while (the next stage is
 //! microseconds away), then lets others run, and sleeps between two steps that are far apart.
 
+use super::cores::{self, Bound};
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{JoinHandle, Thread, ThreadId};
 
 /// Rounds of waiting before a thread lets others run.
 const SPINS: u32 = 4_000;
 /// Rounds of letting others run before an idle thread sleeps.
 const YIELDS: u32 = 200;
+
+/// How many threads compute, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threads {
+    count: NonZeroUsize,
+    /// A core for each thread, or none for all.
+    cores: Vec<usize>,
+}
+
+impl Threads {
+    /// Threads that run wherever the system puts them.
+    pub fn anywhere(count: NonZeroUsize) -> Self {
+        Self { count, cores: Vec::new() }
+    }
+
+    /// One thread on each of the cores; `None` without cores.
+    pub fn on(cores: &[usize]) -> Option<Self> {
+        Some(Self { count: NonZeroUsize::new(cores.len())?, cores: cores.to_vec() })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> NonZeroUsize {
+        self.count
+    }
+
+    /// Binds the calling thread to the core of thread `index`, if it has one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn bind(&self, index: usize) -> std::io::Result<Option<Bound>> {
+        self.cores.get(index).map(|&core| cores::bind(core)).transpose()
+    }
+}
+
+impl std::fmt::Display for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.count, if self.count.get() == 1 { "thread" } else { "threads" })?;
+        match &self.cores[..] {
+            [] => Ok(()),
+            [core] => write!(f, " on core {core}"),
+            cores => {
+                f.write_str(" on cores")?;
+                cores.iter().try_for_each(|core| write!(f, " {core}"))
+            }
+        }
+    }
+}
 
 /// What a thread of the team knows of itself while it works.
 pub(super) struct Worker<'a> {
@@ -27,7 +75,10 @@ pub(super) struct Worker<'a> {
 /// The threads. They end when it is dropped.
 pub(super) struct Team {
     shared: Arc<Shared>,
+    members: Threads,
     threads: Vec<(Thread, Option<JoinHandle<()>>)>,
+    /// The thread that leads, once it is bound to its core.
+    leader: Option<(ThreadId, Option<Bound>)>,
 }
 
 type Job = *const (dyn Fn(&Worker<'_>) + Sync);
@@ -61,12 +112,12 @@ unsafe impl Send for Shared {}
 struct Abandoned;
 
 impl Team {
-    /// A team of `size` threads, the caller's included.
+    /// A team of `members`, of whom the caller is the first.
     ///
     /// # Errors
-    /// [`std::io::Error`] if the system starts no more threads.
-    pub(super) fn new(size: NonZeroUsize) -> std::io::Result<Self> {
-        let size = size.get();
+    /// [`std::io::Error`] if the system starts no more threads, or binds one to no such core.
+    pub(super) fn new(members: Threads) -> std::io::Result<Self> {
+        let size = members.count().get();
         let shared = Arc::new(Shared {
             size,
             job_number: AtomicUsize::new(0),
@@ -79,14 +130,29 @@ impl Team {
             payload: Mutex::new(None),
             stop: AtomicBool::new(false),
         });
-        let mut team = Self { shared: shared.clone(), threads: Vec::new() };
+        let mut team = Self { shared: shared.clone(), members, threads: Vec::new(), leader: None };
         for index in 1..size {
-            let shared = shared.clone();
+            let (shared, members) = (shared.clone(), team.members.clone());
+            let (bound, begun) = mpsc::channel();
             let thread = std::thread::Builder::new().name(format!("lmx-compute-{index}"));
-            let handle = thread.spawn(move || shared.serve(index))?;
+            let handle = thread.spawn(move || {
+                // Whoever waits for it is gone only if the team is.
+                let _ = bound.send(members.bind(index).map(drop));
+                shared.serve(index);
+            })?;
             team.threads.push((handle.thread().clone(), Some(handle)));
+            begun.recv().unwrap_or(Ok(()))?;
         }
         Ok(team)
+    }
+
+    /// Binds the calling thread to the first core, once.
+    fn lead(&mut self) {
+        let caller = std::thread::current().id();
+        if self.leader.as_ref().is_none_or(|(leader, _)| *leader != caller) {
+            // A core that has gone since the team was made: the thread computes elsewhere.
+            self.leader = Some((caller, self.members.bind(0).unwrap_or(None)));
+        }
     }
 
     /// Runs `job` on every thread and returns when all are done.
@@ -94,6 +160,7 @@ impl Team {
     /// # Panics
     /// With the payload of the first thread that panicked; the team can be used again.
     pub(super) fn run(&mut self, job: &(dyn Fn(&Worker<'_>) + Sync)) {
+        self.lead();
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; nobody uses the pointer after this function, which waits for all threads.
         let job_pointer = unsafe { std::mem::transmute::<*const (dyn Fn(&Worker<'_>) + Sync), Job>(job) };
@@ -126,6 +193,11 @@ impl Drop for Team {
                 // A thread that panicked outside of a job has nothing left to say.
                 let _ = handle.join();
             }
+        }
+        if let Some((leader, Some(bound))) = self.leader.take()
+            && leader == std::thread::current().id()
+        {
+            bound.release();
         }
     }
 }
@@ -242,7 +314,7 @@ mod tests {
     use std::time::Duration;
 
     fn team(size: usize) -> Team {
-        Team::new(NonZeroUsize::new(size).unwrap()).unwrap()
+        Team::new(Threads::anywhere(NonZeroUsize::new(size).unwrap())).unwrap()
     }
 
     #[test]
@@ -308,5 +380,36 @@ mod tests {
             });
             assert_eq!(hits.load(Ordering::Relaxed), 3);
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn bound_threads_stay_on_their_cores_and_the_leader_is_let_go() {
+        let here = || {
+            let set = rustix::thread::sched_getaffinity(None).unwrap();
+            (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect::<Vec<_>>()
+        };
+        let all = here();
+        let cores: Vec<usize> = all.iter().rev().take(2).copied().collect();
+        let mut team = Team::new(Threads::on(&cores).unwrap()).unwrap();
+        for _ in 0..2 {
+            team.run(&|worker| assert_eq!(here(), [cores[worker.index()]]));
+        }
+        drop(team);
+        assert_eq!(here(), all);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_team_on_a_core_that_is_not_there_is_none() {
+        assert!(Team::new(Threads::on(&[0, 1023]).unwrap()).is_err());
+    }
+
+    #[test]
+    fn threads_are_described_with_their_cores() {
+        assert_eq!(Threads::anywhere(NonZeroUsize::MIN).to_string(), "1 thread");
+        assert_eq!(Threads::on(&[4]).unwrap().to_string(), "1 thread on core 4");
+        assert_eq!(Threads::on(&[4, 6]).unwrap().to_string(), "2 threads on cores 4 6");
+        assert_eq!(Threads::on(&[]), None);
     }
 }

@@ -4,8 +4,8 @@ use lmx_runtime::config::ComputeMode;
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::kernels::Form;
 use lmx_runtime::runner::candle::{CandleForward, CandleModel};
-use lmx_runtime::runner::native::{NativeForward, NativeModel};
-use lmx_runtime::runner::{Batch, BatchRow, Forward};
+use lmx_runtime::runner::native::{LoadOptions, NativeForward, NativeModel};
+use lmx_runtime::runner::{Batch, BatchRow, Forward, Threads};
 use std::num::NonZeroUsize;
 
 const BLOCK_TOKENS: usize = 16;
@@ -36,8 +36,17 @@ pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
 }
 
 pub(crate) fn native(checkpoint: &Checkpoint, mode: ComputeMode, form: Form, threads: usize) -> Driver<NativeForward> {
-    let model = NativeModel::load(checkpoint, mode, size(threads), &mut |_| {}).unwrap();
-    Driver::new(NativeForward::new(model, form, size(threads), size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
+    native_with(checkpoint, mode, form, &Threads::anywhere(size(threads)).into())
+}
+
+pub(crate) fn native_with(
+    checkpoint: &Checkpoint,
+    mode: ComputeMode,
+    form: Form,
+    options: &LoadOptions,
+) -> Driver<NativeForward> {
+    let model = NativeModel::load(checkpoint, mode, options, &mut |_| {}).unwrap();
+    Driver::new(NativeForward::new(model, form, &options.threads, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
 }
 
 fn size(n: usize) -> NonZeroUsize {

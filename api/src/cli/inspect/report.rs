@@ -34,6 +34,8 @@ pub(super) struct Report {
     pub(super) backend: String,
     /// What the loaded weights take there, KV memory apart.
     pub(super) memory_bytes: u64,
+    /// What stays in the file, and in memory only as long as the system has room.
+    mapped_bytes: u64,
     /// In the configured compute mode on this machine's device.
     kv_bytes_per_token: usize,
     kv_bytes_full_context: u64,
@@ -96,6 +98,7 @@ impl Report {
             weights_bytes: checkpoint.weights_bytes(),
             backend: backend.describe(),
             memory_bytes: model.memory_bytes(backend),
+            mapped_bytes: backend.mapped_bytes(blueprint, checkpoint),
             kv_bytes_per_token: kv_bytes,
             kv_bytes_full_context: kv_bytes as u64 * facts.context_tokens as u64,
             eos_tokens,
@@ -124,6 +127,10 @@ impl Report {
             Some(global) => format!("{global}; {} matrices differ", self.exceptions),
         };
         let prefix = if self.key_prefix.is_empty() { "none" } else { &self.key_prefix };
+        let mapped = match self.mapped_bytes {
+            0 => String::new(),
+            bytes => format!("; {} stay in the file", units::bytes(bytes)),
+        };
         let tokens = |tokens: &[Token]| list(tokens.iter().map(Token::to_string));
         let specials = self.special_tokens.iter().map(|(role, token)| format!("{role} {token}"));
         let mut rows = vec![
@@ -143,7 +150,7 @@ impl Report {
             ("quantisation", quantization),
             ("matrices", list(storage)),
             ("weights", format!("{} on disk", units::bytes(self.weights_bytes))),
-            ("memory", format!("{} with {}", units::bytes(self.memory_bytes), self.backend)),
+            ("memory", format!("{} with {}{mapped}", units::bytes(self.memory_bytes), self.backend)),
             (
                 "kv memory",
                 format!(

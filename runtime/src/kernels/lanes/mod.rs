@@ -7,13 +7,16 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod row_words;
+
+pub(super) use row_words::{BLOCK, RowWords};
 
 /// Sixteen lanes, and what the kernels do with them.
 ///
 /// # Safety
 /// Every function needs the instructions of its form: kernels run only through [`Form::run`]. Functions that read or
 /// write memory need as many elements there as their names and docs say, at any alignment.
-pub(super) trait Lanes: Copy + 'static {
+pub(super) trait Lanes: RowWords + Copy + 'static {
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.

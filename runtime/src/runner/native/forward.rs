@@ -7,7 +7,7 @@ use crate::checkpoint::LoadError;
 use crate::kernels::{Form, TILE};
 use crate::plan::BlockMove;
 use crate::runner::check::{check, check_moves};
-use crate::runner::team::Team;
+use crate::runner::team::{Team, Threads};
 use crate::runner::{Batch, Forward, ForwardError, ForwardShape};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -25,14 +25,14 @@ pub struct NativeForward {
 }
 
 impl NativeForward {
-    /// Allocates KV memory of `num_blocks` blocks of `block_tokens` positions and starts `threads - 1` threads.
+    /// Allocates KV memory of `num_blocks` blocks of `block_tokens` positions and starts all threads but the caller's.
     ///
     /// # Errors
     /// [`LoadError::Device`] if the system has no such memory or threads, or a block is not a multiple of 16 positions.
     pub fn new(
         model: Arc<NativeModel>,
         form: Form,
-        threads: NonZeroUsize,
+        threads: &Threads,
         num_blocks: NonZeroUsize,
         block_tokens: NonZeroUsize,
     ) -> Result<Self, LoadError> {
@@ -42,9 +42,10 @@ impl NativeForward {
                 format!("blocks of {block_tokens} tokens: `kv.block_tokens` must be a multiple of {TILE} here");
             return Err(device("kv memory", message));
         }
-        let kv = KvMemory::new(&model.spec, kv::kind(model.mode), num_blocks.get(), block_tokens.get())
+        let (blocks, tokens) = (num_blocks.get(), block_tokens.get());
+        let kv = KvMemory::new(&model.spec, kv::kind(model.mode), blocks, tokens, model.huge_pages)
             .map_err(|error| device("kv memory", error.to_string()))?;
-        let team = Team::new(threads).map_err(|error| device("threads", error.to_string()))?;
+        let team = Team::new(threads.clone()).map_err(|error| device("threads", error.to_string()))?;
         let rope = RopeTable::new(&model.spec.rope);
         let widths = Widths::of(&model, form);
         Ok(Self { model, form, team, kv, rope, widths, buffers: Buffers::default() })

@@ -1,5 +1,5 @@
 use super::memory::HugeBytes;
-use crate::config::ComputeMode;
+use crate::config::{ComputeMode, HugePages};
 use crate::kernels::{Float, KvLayout, TILE};
 use crate::model::DecoderSpec;
 use crate::plan::BlockMove;
@@ -14,8 +14,14 @@ pub(super) struct KvMemory {
 }
 
 impl KvMemory {
-    pub(super) fn new(spec: &DecoderSpec, kind: Float, num_blocks: usize, block_tokens: usize) -> io::Result<Self> {
-        let layer = |layout: KvLayout| Ok((layout, HugeBytes::new(num_blocks * layout.block_bytes())?));
+    pub(super) fn new(
+        spec: &DecoderSpec,
+        kind: Float,
+        num_blocks: usize,
+        block_tokens: usize,
+        huge_pages: HugePages,
+    ) -> io::Result<Self> {
+        let layer = |layout: KvLayout| Ok((layout, HugeBytes::new(num_blocks * layout.block_bytes(), huge_pages)?));
         let layouts = layouts(spec, kind, block_tokens);
         Ok(Self { block_tokens, num_blocks, layers: layouts.map(layer).collect::<io::Result<_>>()? })
     }

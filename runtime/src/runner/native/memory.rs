@@ -1,3 +1,4 @@
+use crate::config::HugePages;
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
 use std::ops::Range;
@@ -11,15 +12,19 @@ pub(super) struct HugeBytes {
 
 impl HugeBytes {
     /// # Errors
-    /// The system's, if it has no such memory.
-    pub(super) fn new(len: usize) -> io::Result<Self> {
+    /// The system's, if it has no such memory, or no huge pages where they must be.
+    pub(super) fn new(len: usize, huge_pages: HugePages) -> io::Result<Self> {
         if len == 0 {
             return Ok(Self { map: None });
         }
         let map = MmapOptions::new().len(len).map_anon()?;
-        // Advice: a system without huge pages refuses it, and the memory is as good.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+        match huge_pages {
+            HugePages::Off => {}
+            // Advice: a system without huge pages refuses it, and the memory is as good.
+            HugePages::Auto => drop(ask_for_huge_pages(&map)),
+            HugePages::On => ask_for_huge_pages(&map)
+                .map_err(|error| io::Error::new(error.kind(), format!("`compute.huge_pages` is on: {error}")))?,
+        }
         Ok(Self { map: Some(map) })
     }
 
@@ -34,6 +39,27 @@ impl HugeBytes {
     pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.as_mut_slice().as_mut_ptr()
     }
+}
+
+/// Asks for huge pages.
+///
+/// # Errors
+/// If the system gives none.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(map: &MmapMut) -> io::Result<()> {
+    map.advise(memmap2::Advice::HugePage)?;
+    // A system that is set to give none takes the advice all the same.
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")?;
+    if setting.contains("[never]") {
+        let message = "/sys/kernel/mm/transparent_hugepage/enabled says never";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: &MmapMut) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system gives none"))
 }
 
 /// Elements that the threads of a team read and write in turns.

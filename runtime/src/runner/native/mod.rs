@@ -1,5 +1,8 @@
 //! The native executor: CPUs, own kernels over rearranged weights.
 //!
+//! A model is found in its checkpoint first, all of it, and then packed into tiles by all threads at once; a mapped model
+//! stays as it was found, and each product makes the tiles that it reads.
+//!
 //! Weights ([`NativeModel`]) are immutable and shared; [`NativeForward`] owns the KV memory and a team of threads. A row's
 //! results depend on its own tokens only: not on what else is in the batch, not on chunks, threads or instructions.
 
@@ -8,11 +11,13 @@ mod forward;
 mod kv;
 mod memory;
 mod model;
+mod pack;
 mod rope_table;
 mod step;
+mod stored;
 mod weights;
 
 pub use forward::NativeForward;
 pub use kv::kv_bytes_per_token;
-pub use model::NativeModel;
+pub use model::{LoadOptions, NativeModel};
 pub use weights::weights_bytes;

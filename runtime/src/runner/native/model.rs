@@ -1,10 +1,30 @@
+use super::pack;
+use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
 use crate::checkpoint::{Checkpoint, LoadError};
-use crate::config::ComputeMode;
-use crate::model::{Blueprint, DecoderSpec, ModelFacts, Weight};
+use crate::config::{ComputeMode, HugePages};
+use crate::kernels::Form;
+use crate::model::{Blueprint, DecoderSpec, ModelFacts};
 use crate::runner::LoadProgress;
-use std::num::NonZeroUsize;
+use crate::runner::team::Threads;
 use std::sync::Arc;
+
+/// How weights are brought into memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Who rearranges them: the same as will compute with them.
+    pub threads: Threads,
+    /// Pages of the memory for weights and for keys and values.
+    pub huge_pages: HugePages,
+    /// Whether they stay in the file.
+    pub mapped: bool,
+}
+
+impl From<Threads> for LoadOptions {
+    fn from(threads: Threads) -> Self {
+        Self { threads, huge_pages: HugePages::Auto, mapped: false }
+    }
+}
 
 /// A decoder in the form that the kernels read. Survives the executors that compute with it.
 #[derive(Debug)]
@@ -12,6 +32,7 @@ pub struct NativeModel {
     pub(super) spec: DecoderSpec,
     facts: ModelFacts,
     pub(super) mode: ComputeMode,
+    pub(super) huge_pages: HugePages,
     pub(super) embedding: Linear,
     pub(super) layers: Vec<Layer>,
     /// `[hidden]`.
@@ -36,33 +57,48 @@ pub(super) struct Layer {
 }
 
 impl NativeModel {
-    /// Rearranges a checkpoint's weights, on `threads` threads. `progress` is called after every tensor.
+    /// Finds a checkpoint's weights and, unless they stay in the file, rearranges them. `progress` is called every few
+    /// megabytes.
     ///
     /// # Errors
     /// [`LoadError`], before anything is allocated if the checkpoint is at fault.
     pub fn load(
         checkpoint: &Checkpoint,
         mode: ComputeMode,
-        threads: NonZeroUsize,
+        options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Arc<Self>, LoadError> {
         let blueprint = Blueprint::read(checkpoint)?;
         let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.stored_bytes(checkpoint) };
-        let mut loader = Loader { checkpoint, blueprint: &blueprint, threads: threads.get(), progress, reached };
+        let mut loader = Loader { checkpoint, blueprint: &blueprint, progress, reached };
         let spec = &blueprint.spec;
         let layers = (0..spec.layers.len()).map(|number| loader.layer(number)).collect::<Result<_, _>>()?;
         let embedding = loader.linear(&blueprint.embedding_path())?;
         let norm = loader.floats(&blueprint.norm_path())?;
         let head = blueprint.head_path().map(|path| loader.linear(path)).transpose()?;
-        Ok(Arc::new(Self {
+        let mut reached = loader.reached;
+        let mut model = Self {
             facts: ModelFacts::of(&blueprint),
             spec: blueprint.spec,
             mode,
+            huge_pages: options.huge_pages,
             embedding,
             layers,
             norm,
             head,
-        }))
+        };
+        let mut advance = |bytes: usize| {
+            reached.done_bytes += bytes as u64;
+            progress(reached);
+        };
+        let matrices = model.matrices_mut();
+        if options.mapped {
+            advance(matrices.iter().filter_map(|matrix| matrix.stored()).map(StoredMatrix::bytes).sum());
+        } else {
+            pack::pack(matrices, Form::best(), &options.threads, options.huge_pages, &mut advance)
+                .map_err(|error| LoadError::Device { what: "weights".to_owned(), message: error.to_string() })?;
+        }
+        Ok(Arc::new(model))
     }
 
     /// What the model is.
@@ -85,6 +121,16 @@ impl NativeModel {
         layers.chain([&self.embedding.matrix, &self.head().matrix])
     }
 
+    /// All matrices, in the order in which a step reads them but for the embedding.
+    fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        let layers = self.layers.iter_mut().flat_map(|layer| {
+            let Layer { q, k, v, out, gate, up, down, .. } = layer;
+            [q, k, v, out, gate, up, down]
+        });
+        let ends = [Some(&mut self.embedding), self.head.as_mut()].into_iter().flatten();
+        layers.chain(ends).map(|linear| &mut linear.matrix).collect()
+    }
+
     pub(super) fn head(&self) -> &Linear {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
@@ -93,7 +139,6 @@ impl NativeModel {
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     blueprint: &'a Blueprint,
-    threads: usize,
     progress: &'a mut dyn FnMut(LoadProgress),
     reached: LoadProgress,
 }
@@ -129,22 +174,9 @@ impl Loader<'_> {
                 Some(tensor.to_f32()?)
             }
         };
-        Ok(Linear { matrix: self.matrix(path)?, bias })
-    }
-
-    fn matrix(&mut self, path: &str) -> Result<Matrix, LoadError> {
         let module = self.blueprint.module(path)?;
-        let (matrix, bytes) = match module.weight(self.checkpoint, path)? {
-            Weight::Affine(affine) => {
-                let stored = [affine.codes, affine.scales, affine.biases].iter().map(|tensor| tensor.data.len()).sum();
-                (Matrix::affine(&affine, path, self.threads)?, stored)
-            }
-            Weight::Dense(tensor) => {
-                (Matrix::dense(tensor, module.outputs, module.inputs, path, self.threads)?, tensor.data.len())
-            }
-        };
-        self.advance(bytes);
-        Ok(matrix)
+        let stored = StoredMatrix::find(self.checkpoint, module, path)?;
+        Ok(Linear { matrix: Matrix::new(module.outputs, module.inputs, stored), bias })
     }
 
     fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {

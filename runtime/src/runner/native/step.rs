@@ -96,7 +96,7 @@ impl<'a> Step<'a> {
         for token in worker.part(tokens) {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
-            model.embedding.matrix.row(self.batch.tokens[token] as usize, rows.hidden);
+            model.embedding.matrix.row(self.form, self.batch.tokens[token] as usize, rows.hidden);
         }
         for (number, (layer, spec)) in model.layers.iter().zip(&model.spec.layers).enumerate() {
             // A token's row is written by the same thread as before: no meeting is needed.

@@ -1,14 +1,13 @@
 use super::buffers::Preparation;
 use super::memory::HugeBytes;
-use crate::checkpoint::{Dtype, LoadError, TensorView, element_bytes};
+use super::stored::{Layout, StoredMatrix};
+use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
-use crate::kernels::{
-    Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Float, Form, Product, TILE, add, dense_tile_bytes,
-    pack_dense, unpack_dense_row,
-};
-use crate::model::affine::AffineMatrix;
+use crate::kernels::{Activations, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row};
 use crate::model::{Blueprint, Module, ModuleKind, Quantization, Storage};
+use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A matrix in tiles of sixteen rows, as the kernels read it. Rows beyond the last one are zero.
 #[derive(Debug)]
@@ -17,14 +16,22 @@ pub(super) struct Matrix {
     pub(super) outputs: usize,
     /// Columns.
     pub(super) inputs: usize,
-    form: MatrixForm,
-    bytes: HugeBytes,
+    layout: Layout,
+    place: Place,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum MatrixForm {
-    Affine(AffineLayout),
-    Dense(Float),
+/// Where the tiles of a matrix are.
+#[derive(Debug)]
+enum Place {
+    /// All of them in memory.
+    Packed { memory: Arc<HugeBytes>, range: Range<usize> },
+    /// Nowhere: each is made of the stored rows when it is read.
+    Stored(StoredMatrix),
+}
+
+thread_local! {
+    /// The tile that a thread has made of stored rows.
+    static MADE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A matrix and what is added to each output.
@@ -55,89 +62,27 @@ pub(super) struct Inputs {
 }
 
 impl Matrix {
-    /// Rearranges a quantised matrix, tiles in parallel.
-    ///
-    /// # Errors
-    /// [`LoadError::InvalidCheckpoint`] if scales are of no float type, [`LoadError::InsufficientMemory`].
-    pub(super) fn affine(matrix: &AffineMatrix<'_>, path: &str, threads: usize) -> Result<Self, LoadError> {
-        let layout = AffineLayout {
-            bits: matrix.quantization.bits,
-            group: matrix.quantization.group_size,
-            scales: scale_kind(matrix.scales.dtype, matrix.biases.dtype),
-            k: matrix.inputs,
-        };
-        let groups = matrix.groups();
-        Self::fill(matrix.outputs, matrix.inputs, MatrixForm::Affine(layout), path, threads, |rows, tile| {
-            let mut codes = vec![0; TILE * matrix.inputs];
-            let (mut scales, mut biases) = (vec![0.0; TILE * groups], vec![0.0; TILE * groups]);
-            for (place, row) in rows.enumerate() {
-                matrix.codes_of(row, &mut codes[place * matrix.inputs..][..matrix.inputs]);
-                let range = place * groups..(place + 1) * groups;
-                matrix.scales_of(row, &mut scales[range.clone()], &mut biases[range])?;
-            }
-            layout.pack(&codes, &scales, &biases, tile);
-            Ok(())
-        })
-    }
-}
-
-impl Matrix {
-    /// Rearranges a matrix of floats, in their stored type.
-    ///
-    /// # Errors
-    /// [`LoadError::InvalidCheckpoint`] if they are no floats, [`LoadError::InsufficientMemory`].
-    pub(super) fn dense(
-        tensor: TensorView<'_>,
-        outputs: usize,
-        inputs: usize,
-        path: &str,
-        threads: usize,
-    ) -> Result<Self, LoadError> {
-        let kind = float_kind(tensor)?;
-        let row_bytes = inputs * kind.bytes();
-        Self::fill(outputs, inputs, MatrixForm::Dense(kind), path, threads, |rows, tile| {
-            let stored = &tensor.data[rows.start * row_bytes..rows.end * row_bytes];
-            let mut padded = vec![0; TILE * row_bytes];
-            padded[..stored.len()].copy_from_slice(stored);
-            pack_dense(kind, inputs, &padded, tile);
-            Ok(())
-        })
+    /// A matrix whose tiles are made when they are read.
+    pub(super) fn new(outputs: usize, inputs: usize, stored: StoredMatrix) -> Self {
+        Self { outputs, inputs, layout: stored.layout, place: Place::Stored(stored) }
     }
 
-    /// Makes all tiles: `pack` gets the rows of a tile and its place.
-    fn fill(
-        outputs: usize,
-        inputs: usize,
-        form: MatrixForm,
-        path: &str,
-        threads: usize,
-        pack: impl Fn(Range<usize>, &mut [u8]) -> Result<(), LoadError> + Sync,
-    ) -> Result<Self, LoadError> {
-        let tile_bytes = form.tile_bytes(inputs);
-        let tiles = outputs.div_ceil(TILE);
-        let mut bytes = HugeBytes::new(tiles * tile_bytes)
-            .map_err(|error| LoadError::Device { what: path.to_owned(), message: error.to_string() })?;
-        let share = tiles.div_ceil(threads).max(1);
-        std::thread::scope(|scope| {
-            let parts = bytes.as_mut_slice().chunks_mut(share * tile_bytes).enumerate();
-            let handles: Vec<_> = parts
-                .map(|(part, places)| {
-                    let pack = &pack;
-                    scope.spawn(move || {
-                        for (i, place) in places.chunks_exact_mut(tile_bytes).enumerate() {
-                            let first = (part * share + i) * TILE;
-                            pack(first..outputs.min(first + TILE), place)?;
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            handles.into_iter().try_for_each(|handle| match handle.join() {
-                Ok(result) => result,
-                Err(payload) => std::panic::resume_unwind(payload),
-            })
-        })?;
-        Ok(Self { outputs, inputs, form, bytes })
+    /// Its rows in the checkpoint, unless they are packed.
+    pub(super) fn stored(&self) -> Option<&StoredMatrix> {
+        match &self.place {
+            Place::Stored(stored) => Some(stored),
+            Place::Packed { .. } => None,
+        }
+    }
+
+    /// Layout of its tiles.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// From now on all tiles are in this part of `memory`.
+    pub(super) fn take(&mut self, memory: Arc<HugeBytes>, range: Range<usize>) {
+        self.place = Place::Packed { memory, range };
     }
 
     /// How many tiles of sixteen outputs there are.
@@ -145,29 +90,27 @@ impl Matrix {
         self.outputs.div_ceil(TILE)
     }
 
-    /// Bytes that it takes.
+    /// Bytes that a product reads of it.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.as_slice().len()
+        self.tiles() * self.layout.tile_bytes()
     }
 
     /// What its inputs must be prepared for; `None` if it reads floats.
     pub(super) fn preparation(&self, form: Form, mode: ComputeMode) -> Option<Preparation> {
-        match &self.form {
-            MatrixForm::Affine(layout) => {
+        match &self.layout {
+            Layout::Affine(layout) => {
                 Some(Preparation { group: layout.group, encoding: Encoding::of(form, mode, layout.bits) })
             }
-            MatrixForm::Dense(_) => None,
+            Layout::Dense { .. } => None,
         }
     }
 
     /// Widens row `row` to `out`, `[inputs]`.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
-        let tile_bytes = self.form.tile_bytes(self.inputs);
-        let tile = &self.bytes.as_slice()[row / TILE * tile_bytes..][..tile_bytes];
-        match &self.form {
-            MatrixForm::Affine(layout) => layout.unpack_row(tile, row % TILE, out),
-            MatrixForm::Dense(kind) => unpack_dense_row(*kind, tile, row % TILE, out),
-        }
+    pub(super) fn row(&self, form: Form, row: usize, out: &mut [f32]) {
+        self.with_tiles(form, row / TILE..row / TILE + 1, |tile, _| match &self.layout {
+            Layout::Affine(layout) => layout.unpack_row(tile, row % TILE, out),
+            Layout::Dense { kind, .. } => unpack_dense_row(*kind, tile, row % TILE, out),
+        });
     }
 
     /// Computes `out[row][16 t..]` for some tiles `t` and all of `rows`.
@@ -183,19 +126,60 @@ impl Matrix {
         out: *mut f32,
         stride: usize,
     ) {
-        match &self.form {
-            MatrixForm::Affine(layout) => {
+        self.with_tiles(form, tiles, |bytes, first| {
+            let tiles = 0..bytes.len() / self.layout.tile_bytes();
+            // SAFETY: as the caller vouches, for each tile once.
+            unsafe { self.multiply(form, bytes, tiles, inputs, rows.clone(), out.add(first * TILE), stride) }
+        });
+    }
+
+    /// Calls `read` with bytes of some tiles and the number of the first one: with all tiles at once, or with one after the
+    /// other.
+    fn with_tiles(&self, form: Form, tiles: Range<usize>, mut read: impl FnMut(&[u8], usize)) {
+        let tile_bytes = self.layout.tile_bytes();
+        match &self.place {
+            Place::Packed { memory, range } => {
+                let bytes = &memory.as_slice()[range.clone()];
+                read(&bytes[tiles.start * tile_bytes..tiles.end * tile_bytes], tiles.start);
+            }
+            Place::Stored(stored) => MADE.with_borrow_mut(|made| {
+                made.resize(tile_bytes, 0);
+                for tile in tiles {
+                    stored.pack(form, tile, made);
+                    read(made, tile);
+                }
+            }),
+        }
+    }
+
+    /// Multiplies with tiles that stand in `bytes`.
+    ///
+    /// # Safety
+    /// As [`Self::product`].
+    #[expect(clippy::too_many_arguments, reason = "a product and its operands")]
+    unsafe fn multiply(
+        &self,
+        form: Form,
+        bytes: &[u8],
+        tiles: Range<usize>,
+        inputs: &Inputs,
+        rows: Range<usize>,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        match &self.layout {
+            Layout::Affine(layout) => {
                 let x = inputs.prepared.expect("inputs of quantised weights are prepared");
-                let weights = AffineTiles { layout: *layout, bytes: self.bytes.as_slice() };
+                let weights = AffineTiles { layout: *layout, bytes };
                 let product = Product { weights, tiles, x, rows, out, stride };
                 // SAFETY: as the caller vouches.
                 unsafe { product.run(form) }
             }
-            MatrixForm::Dense(kind) => {
+            Layout::Dense { kind, k } => {
                 let product = DenseProduct {
                     kind: *kind,
-                    k: self.inputs,
-                    weights: self.bytes.as_slice(),
+                    k: *k,
+                    weights: bytes,
                     tiles,
                     x: inputs.floats,
                     x_stride: inputs.stride,
@@ -210,13 +194,14 @@ impl Matrix {
     }
 }
 
-/// Bytes that the weights of a model take once they are rearranged.
-pub fn weights_bytes(blueprint: &Blueprint) -> u64 {
+/// Bytes of memory that the weights of a model take once it is loaded; of `mapped` ones only what is not in the file.
+pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
         let elements = module.outputs.next_multiple_of(TILE) * module.inputs;
         let matrix = match module.storage {
             _ if module.kind == ModuleKind::Norm => 4 * module.outputs,
+            _ if mapped => 0,
             Storage::Dense(dtype) => elements * element_bytes(dtype),
             // Codes, and a scale and a bias per group of at most four bytes each.
             Storage::Affine(Quantization { bits, group_size }) => elements * bits / 8 + elements / group_size * 8,
@@ -224,30 +209,4 @@ pub fn weights_bytes(blueprint: &Blueprint) -> u64 {
         (matrix + bias) as u64
     };
     blueprint.modules().map(|(_, of)| module(of)).sum()
-}
-
-impl MatrixForm {
-    fn tile_bytes(&self, inputs: usize) -> usize {
-        match self {
-            Self::Affine(layout) => layout.tile_bytes(),
-            Self::Dense(kind) => dense_tile_bytes(*kind, inputs),
-        }
-    }
-}
-
-fn scale_kind(scales: Dtype, biases: Dtype) -> Float {
-    match (scales, biases) {
-        (Dtype::BF16, Dtype::BF16) => Float::Bf16,
-        (Dtype::F16, Dtype::F16) => Float::F16,
-        _ => Float::F32,
-    }
-}
-
-fn float_kind(tensor: TensorView<'_>) -> Result<Float, LoadError> {
-    match tensor.dtype {
-        Dtype::BF16 => Ok(Float::Bf16),
-        Dtype::F16 => Ok(Float::F16),
-        Dtype::F32 => Ok(Float::F32),
-        other => Err(LoadError::quantization(format!("type of {}", tensor.name), format!("{other:?}"))),
-    }
 }
