@@ -15,17 +15,21 @@
 
 mod affine;
 mod attention;
+mod coded;
 mod dense;
 mod float;
+mod kv_layout;
 mod lanes;
 mod math;
 mod prepare;
 mod rows;
 
 pub use affine::{AffineLayout, AffineTiles, Product};
-pub use attention::{Attention, KvLayout, KvView, QUERIES, Query};
+pub use attention::{Attention, QUERIES, Query};
+pub use coded::MAX_KV_GROUPS;
 pub use dense::{DenseProduct, dense_tile_bytes, pack_dense, unpack_dense_row};
 pub use float::Float;
+pub use kv_layout::{KvLayout, KvView};
 pub use lanes::Form;
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
 pub use rows::{add, rms_norm, rotate_halves, swiglu};

@@ -13,6 +13,6 @@ mod step;
 mod weights;
 
 pub use forward::NativeForward;
-pub use kv::kv_bytes_per_token;
+pub use kv::kv_shape;
 pub use model::NativeModel;
 pub use weights::weights_bytes;
