@@ -266,7 +266,7 @@ impl<'a> Coded<'a> {
                 let pair = first.add(t * (dim / (2 * TILE)) * P::BYTES);
                 for n in 0..N {
                     let pair = pair.add((FIRST + n) / 2 * P::BYTES);
-                    let values = if (FIRST + n) % 2 == 0 { P::even::<L>(pair) } else { P::odd::<L>(pair) };
+                    let values = if (FIRST + n).is_multiple_of(2) { P::even::<L>(pair) } else { P::odd::<L>(pair) };
                     for m in 0..M {
                         let weight = weighted.scaled[m].as_ptr().add(position - part.segment + t).read();
                         sums[m][n] = L::fma(values, L::splat(weight), sums[m][n]);
