@@ -239,8 +239,8 @@ impl Cell {
         let factory = {
             let (scheduler, epochs, model) = (scheduler.clone(), epochs.clone(), model.clone());
             move || {
-                let (blocks, size) = (spec.limits.num_blocks, spec.limits.block_tokens);
-                let accounts = KvAccounts::new(blocks, size, spec.fingerprint, spec.prefix_cache, epochs.current());
+                let (blocks, spans) = (spec.limits.num_blocks, spec.limits.spans);
+                let accounts = KvAccounts::new(blocks, spans, spec.fingerprint, spec.prefix_cache, epochs.current());
                 KvCache::new(accounts, scheduler.clone(), &model)
             }
         };

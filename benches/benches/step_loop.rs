@@ -56,7 +56,7 @@ struct Paced {
 
 impl Forward for Paced {
     fn shape(&self) -> ForwardShape {
-        ForwardShape { vocab_size: VOCAB, block_tokens: BLOCK_TOKENS, num_blocks: NUM_BLOCKS }
+        ForwardShape { vocab_size: VOCAB, spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS }
     }
 
     fn copy_blocks(&mut self, _: &[BlockMove]) -> Result<(), ForwardError> {
@@ -88,7 +88,7 @@ fn config() -> SchedulerConfig {
 }
 
 fn limits() -> Limits {
-    Limits { block_tokens: BLOCK_TOKENS, num_blocks: NUM_BLOCKS, context_tokens: 100_000 }
+    Limits { spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS, context_tokens: 100_000 }
 }
 
 fn prompt(len: usize) -> Arc<[u32]> {

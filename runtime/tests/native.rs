@@ -2,7 +2,7 @@
 
 mod support;
 
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeMode, KvFormat};
 use lmx_runtime::kernels::Form;
 use lmx_runtime::runner::Threads;
 use lmx_runtime::runner::native::LoadOptions;
@@ -68,7 +68,7 @@ fn weights_that_stay_in_the_file_give_the_same_bits() {
             for form in Form::available() {
                 let threads = Threads::anywhere(NonZeroUsize::new(2).unwrap());
                 let options = LoadOptions { mapped: true, ..threads.into() };
-                let mut mapped = driver::native_with(&checkpoint, mode, form, &options);
+                let mut mapped = driver::native_with(&checkpoint, mode, form, &options, &KvFormat::default());
                 assert!(mapped.together(&ids(&fixture), 64) == packed, "{} {mode:?} {form:?}", fixture.name);
             }
         }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use lmx_runtime::config::{ComputeConfig, ComputeMode, Executor};
-use lmx_runtime::parity::{self, ParityInputs, ParityOptions, PromptNumbers, Sizes};
+use lmx_runtime::config::{ComputeConfig, ComputeMode, Executor, KvFormat};
+use lmx_runtime::parity::{self, ParityInputs, ParityOptions, PromptNumbers};
 use lmx_runtime::runner::Backend;
 use std::num::NonZeroUsize;
 use support::compare::{self, F32};
@@ -56,7 +56,9 @@ fn compute(fixture: &Fixture, options: ParityOptions, executor: Executor) -> Vec
     let backend =
         Backend::choose(&ComputeConfig { executor, mode: ComputeMode::F32, ..ComputeConfig::default() }).unwrap();
     let model = backend.load(&fixture.checkpoint(), &mut |_| {}).unwrap();
-    let forward = |sizes: Sizes| model.forward(sizes.num_blocks, sizes.block_tokens);
+    let format = KvFormat::default();
+    let forward = |num_blocks| model.forward(num_blocks, &format);
     let context_tokens = model.facts().context_tokens;
-    parity::run(&ParityInputs { prompts, n_greedy }, options, context_tokens, forward, &mut |_| {}).unwrap()
+    let spans = format.block_tokens.get().into();
+    parity::run(&ParityInputs { prompts, n_greedy }, options, context_tokens, spans, forward, &mut |_| {}).unwrap()
 }

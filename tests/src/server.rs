@@ -131,7 +131,7 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
         forward,
         tokenizer: Arc::new(Tokenizer::from_bytes(&tokenizer, Some(&tokenizer_config)).expect("a tokenizer")),
         scheduler: setup.loaded.config.scheduler.clone(),
-        limits: Limits { block_tokens: shape.block_tokens, num_blocks: shape.num_blocks, context_tokens: 4096 },
+        limits: Limits { spans: shape.spans, num_blocks: shape.num_blocks, context_tokens: 4096 },
         fingerprint: 1,
         prefix_cache: true,
         mailboxes: setup.mailboxes,

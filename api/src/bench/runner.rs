@@ -2,10 +2,10 @@ use super::machine::resident_bytes;
 use super::table::{Table, figure, maybe, spread};
 use lmx_runtime::bench::{DecodeFigure, PrefillFigure, RunnerBench, RunnerPlan, StreamsFigure, Work};
 use lmx_runtime::checkpoint::{Checkpoint, LoadError};
+use lmx_runtime::config::{InvalidSetting, KvFormat};
 use lmx_runtime::model::Blueprint;
 use lmx_runtime::runner::{Backend, ForwardError};
 use serde::Serialize;
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
 /// How fast the forward pass of a model is, without scheduler, sampling and server.
@@ -39,6 +39,9 @@ pub enum RunnerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The model does not go with this format of keys and values.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// A step failed.
     #[error(transparent)]
     Forward(#[from] ForwardError),
@@ -51,21 +54,22 @@ pub enum RunnerError {
 pub fn measure_runner(
     checkpoint: &Checkpoint,
     backend: &Backend,
-    block_tokens: NonZeroUsize,
+    format: &KvFormat,
     plan: RunnerPlan,
     said: &mut dyn FnMut(&str),
 ) -> Result<RunnerReport, RunnerError> {
+    let blueprint = Blueprint::read(checkpoint)?;
+    let kv = backend.kv_shape(&blueprint, format)?;
     said("loading the model");
     let begun = Instant::now();
     let model = backend.load(checkpoint, &mut |_| {})?;
     let load_s = begun.elapsed().as_secs_f64();
     let resident = resident_bytes();
-    let blueprint = Blueprint::read(checkpoint)?;
-    let (weight_bytes, kv_bytes_per_token) = (model.step_bytes(), backend.kv_bytes_per_token(&blueprint));
+    let (weight_bytes, kv_bytes_per_token) = (model.step_bytes(), kv.bytes_per_token());
     let work = Work::of(&blueprint.spec, weight_bytes, kv_bytes_per_token);
     let repeat = plan.repeat.get();
     let (plan, left_out) = plan.fit(model.facts().context_tokens);
-    let mut bench = RunnerBench::new(plan, work, block_tokens, |blocks| model.forward(blocks, block_tokens))?;
+    let mut bench = RunnerBench::new(plan, work, kv.spans, |blocks| model.forward(blocks, format))?;
     said("prompts");
     let prefill = bench.prefill()?;
     said("one stream");

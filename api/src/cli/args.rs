@@ -180,9 +180,31 @@ pub struct ParityArgs {
     /// Who runs the forward pass.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = parse_executor)]
     pub executor: Executor,
+    /// Bits of keys and values: 16, 8 or 4. Without it: as configured.
+    #[arg(long, value_name = "BITS")]
+    pub kv_bits: Option<u32>,
+    /// Components of a key or value that share scale and bias. Without it: as configured.
+    #[arg(long, value_name = "N")]
+    pub kv_group_size: Option<usize>,
+    /// First positions that stay at 16 bits. Without it: as configured.
+    #[arg(long, value_name = "TOKENS")]
+    pub kv_quantized_start: Option<u32>,
     /// Configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
+}
+
+impl ParityArgs {
+    /// The flags as settings that override the configuration: key, value as YAML. `--set` comes last and wins.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let given = [
+            ("kv.bits", self.kv_bits.map(|bits| bits.to_string())),
+            ("kv.group_size", self.kv_group_size.map(|size| size.to_string())),
+            ("kv.quantized_start", self.kv_quantized_start.map(|start| start.to_string())),
+        ];
+        let given = given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        given.chain(self.config.set.iter().cloned()).collect()
+    }
 }
 
 /// How a command ended, for scripts.
@@ -303,7 +325,7 @@ mod tests {
     fn parity_runs_whole_prompts_one_by_one_unless_told_otherwise() {
         let Command::Parity(plain) = parse("lmx parity m --inputs i --out o").unwrap() else { panic!("parity") };
         let Command::Parity(told) =
-            parse("lmx parity m --inputs i --out o --chunk 16 --batch --reuse-prefix --compute f32 --executor candle")
+            parse("lmx parity m --inputs i --out o --chunk 16 --batch --reuse-prefix --executor candle --kv-bits 8")
                 .unwrap()
         else {
             panic!("parity")
@@ -311,5 +333,6 @@ mod tests {
 
         assert_eq!((plain.chunk, plain.batch, plain.compute), (None, false, ComputeMode::Int16));
         assert_eq!((told.chunk, told.batch, told.reuse_prefix), (NonZeroUsize::new(16), true, true));
+        assert_eq!((plain.settings(), told.settings()), (vec![], vec![("kv.bits".to_owned(), "8".to_owned())]));
     }
 }

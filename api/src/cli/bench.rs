@@ -116,15 +116,15 @@ fn serve(args: &BenchArgs, bench: &mut ServingBench, scenario: Scenario) -> Resu
 
 fn runner(args: &BenchArgs, config: &Config) -> Result<RunnerReport, Outcome> {
     let backend = backend(&config.compute)?;
-    backend.check_block_tokens(config.kv.block_tokens.get()).map_err(|error| fail(Outcome::Usage, error))?;
     let name = args.model.as_deref().unwrap_or(builtin::ID);
     let checkpoint = resolve(name, &config.models).and_then(|source| Checkpoint::open(&source));
     let checkpoint = checkpoint.map_err(|error| fail_load(&error))?;
     let mut said = |what: &str| eprintln!("{}: {what}", Scenario::Runner);
     let plan = runner_plan(args, config);
-    let report = measure_runner(&checkpoint, &backend, config.kv.block_tokens, plan, &mut said);
+    let report = measure_runner(&checkpoint, &backend, &config.kv.format(), plan, &mut said);
     let report = report.map_err(|error| match error {
         RunnerError::Load(error) => fail_load(&error),
+        RunnerError::Setting(error) => fail(Outcome::Usage, error),
         RunnerError::Forward(error) => fail(Outcome::Failed, error),
     })?;
     for what in &report.left_out {

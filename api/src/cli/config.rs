@@ -2,9 +2,8 @@
 
 use super::args::Outcome;
 use super::args_config::{CheckArgs, ConfigCommand, ShowArgs};
-use super::terminal::{configuration, fail, print};
-use crate::config::{Effective, Loaded, Surroundings, schema, to_json_lines, to_table};
-use crate::presets::Presets;
+use super::terminal::{configuration, fail, presets, print};
+use crate::config::{Effective, Loaded, schema, to_json_lines, to_table};
 
 /// Runs the command.
 pub fn run(command: &ConfigCommand) -> Outcome {
@@ -72,11 +71,6 @@ fn of_model(model: Option<&str>, preset: Option<&str>, loaded: &Loaded) -> Resul
         None => eprintln!("no preset fits this model, the configuration holds"),
     }
     Ok(effective.values)
-}
-
-fn presets() -> Result<Presets, Outcome> {
-    Presets::load(&Surroundings::of_process())
-        .map_err(|error| fail(Outcome::Usage, format_args!("the presets cannot be used\n{error}")))
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use super::terminal::{backend, configuration, fail, fail_load, use_threads};
 use crate::catalog::resolve;
 use lmx_runtime::checkpoint::Checkpoint;
 use lmx_runtime::config::ComputeConfig;
-use lmx_runtime::parity::{self, ParityError, ParityInputs, ParityOptions, PromptNumbers, Sizes};
-use lmx_runtime::runner::Model;
+use lmx_runtime::model::Blueprint;
+use lmx_runtime::parity::{self, ParityError, ParityInputs, ParityOptions, PromptNumbers};
 
 /// Runs the command.
 pub fn run(args: &ParityArgs) -> Outcome {
-    let loaded = match configuration(&args.config, args.config.set.clone()) {
+    let loaded = match configuration(&args.config, args.settings()) {
         Ok(loaded) => loaded,
         Err(outcome) => return outcome,
     };
@@ -36,11 +36,25 @@ pub fn run(args: &ParityArgs) -> Outcome {
         Ok(backend) => backend,
         Err(outcome) => return outcome,
     };
-    let model = match checkpoint.and_then(|checkpoint| backend.load(&checkpoint, &mut |_| {})) {
+    let format = loaded.config.kv.format();
+    let checkpoint = match checkpoint {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return fail_load(&error),
+    };
+    let kv = match Blueprint::read(&checkpoint).map(|blueprint| backend.kv_shape(&blueprint, &format)) {
+        Ok(Ok(kv)) => kv,
+        Ok(Err(error)) => return fail(Outcome::Usage, error),
+        Err(error) => return fail_load(&error),
+    };
+    let model = match backend.load(&checkpoint, &mut |_| {}) {
         Ok(model) => model,
         Err(error) => return fail_load(&error),
     };
-    let numbers = match compute(args, &inputs, &model) {
+    let options = ParityOptions { chunk: args.chunk, batch: args.batch, reuse_prefix: args.reuse_prefix };
+    let forward = |num_blocks| model.forward(num_blocks, &format);
+    let context_tokens = model.facts().context_tokens;
+    let mut done = |prompt: &PromptNumbers| eprintln!("{}", line(prompt));
+    let numbers = match parity::run(&inputs, options, context_tokens, kv.spans, forward, &mut done) {
         Ok(numbers) => numbers,
         Err(ParityError::Load(error)) => return fail_load(&error),
         Err(error) => return fail(Outcome::Failed, error),
@@ -49,13 +63,6 @@ pub fn run(args: &ParityArgs) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(error) => fail(Outcome::Failed, format_args!("cannot write {}: {error}", args.out.display())),
     }
-}
-
-fn compute(args: &ParityArgs, inputs: &ParityInputs, model: &Model) -> Result<Vec<PromptNumbers>, ParityError> {
-    let options = ParityOptions { chunk: args.chunk, batch: args.batch, reuse_prefix: args.reuse_prefix };
-    let context_tokens = model.facts().context_tokens;
-    let forward = |sizes: Sizes| model.forward(sizes.num_blocks, sizes.block_tokens);
-    parity::run(inputs, options, context_tokens, forward, &mut |prompt| eprintln!("{}", line(prompt)))
 }
 
 fn line(prompt: &PromptNumbers) -> String {

@@ -2,6 +2,7 @@
 
 use super::args::{ConfigFlags, Outcome};
 use crate::config::{LoadOptions, Loaded, Surroundings, load};
+use crate::presets::Presets;
 use lmx_runtime::checkpoint::LoadError;
 use lmx_runtime::config::ComputeConfig;
 use lmx_runtime::runner::Backend;
@@ -48,6 +49,15 @@ pub fn configuration(flags: &ConfigFlags, settings: Vec<(String, String)>) -> Re
     let options = LoadOptions { file: flags.config.clone(), settings };
     load(&options, &Surroundings::of_process())
         .map_err(|error| fail(Outcome::Usage, format_args!("the configuration cannot be used\n{error}")))
+}
+
+/// Loads the presets of the program and of the user.
+///
+/// # Errors
+/// [`Outcome::Usage`], with everything that is wrong already printed.
+pub fn presets() -> Result<Presets, Outcome> {
+    Presets::load(&Surroundings::of_process())
+        .map_err(|error| fail(Outcome::Usage, format_args!("the presets cannot be used\n{error}")))
 }
 
 /// Decides who computes.

@@ -5,9 +5,10 @@ use crate::presets::{EffectivePreset, Presets, ResolveError};
 use lmx_actors::cell::{ActorSystem, Cell, CellSpec, MailboxCapacities};
 use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
+use lmx_runtime::config::KvFormat;
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::model::Blueprint;
-use lmx_runtime::runner::{Backend, Batch, BatchRow, Forward, ForwardError, LoadProgress, Model};
+use lmx_runtime::runner::{Backend, Batch, BatchRow, Forward, ForwardError, KvShape, LoadProgress, Model};
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
@@ -82,6 +83,7 @@ pub struct Prepared {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     limits: Limits,
+    kv_block_bytes: usize,
     fingerprint: u128,
     weights_bytes: u64,
     /// Bytes of weights that stay in the file.
@@ -141,7 +143,8 @@ impl Loader {
 
         let config = &preset.config;
         let backend = Backend::choose(&config.compute)?;
-        backend.check_block_tokens(config.kv.block_tokens.get())?;
+        let format = config.kv.format();
+        let kv = backend.kv_shape(&blueprint, &format)?;
         let weights_bytes = backend.weights_bytes(&blueprint);
         let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
         if weights_bytes > may_take {
@@ -150,11 +153,10 @@ impl Loader {
         let begun = Instant::now();
         let model = backend.load(&checkpoint, progress)?;
         let weights_time = begun.elapsed();
-        let token_bytes = backend.kv_bytes_per_token(&blueprint);
-        let limits = self.limits(&preset, &model, token_bytes, may_take - weights_bytes)?;
-        config.scheduler.validate(limits.block_tokens)?;
+        let limits = self.limits(&preset, &model, kv, may_take - weights_bytes)?;
+        config.scheduler.validate(format.block_tokens.get())?;
         if config.models.warmup {
-            warm_up(&model, limits)?;
+            warm_up(&model, limits, &format)?;
         }
         let root = checkpoint.path().map_or_else(|| id.to_owned(), |path| path.display().to_string());
         let fingerprint = u128::from(checkpoint.fingerprint());
@@ -168,6 +170,7 @@ impl Loader {
             tokenizer,
             template,
             limits,
+            kv_block_bytes: kv.block_bytes,
             fingerprint,
             weights_bytes,
             mapped_bytes: backend.mapped_bytes(&blueprint, &checkpoint),
@@ -190,6 +193,7 @@ impl Loader {
             tokenizer,
             template,
             limits,
+            kv_block_bytes,
             fingerprint,
             weights_bytes,
             mapped_bytes,
@@ -202,6 +206,8 @@ impl Loader {
             mapped_bytes,
             weights_ms = weights_time.as_millis() as u64,
             kv_blocks = limits.num_blocks,
+            kv_bytes = limits.num_blocks as u64 * kv_block_bytes as u64,
+            kv_bits = preset.config.kv.bits,
             context_tokens = limits.sequence_tokens(),
             mode = %preset.config.compute.mode,
             backend,
@@ -214,7 +220,7 @@ impl Loader {
             MailboxCapacities { scheduler: mailbox.scheduler, engine: mailbox.engine, kv_cache: mailbox.kv_cache };
         let spec = CellSpec {
             model: id.clone(),
-            forward: factory(model, limits),
+            forward: factory(model, limits, preset.config.kv.format()),
             tokenizer,
             scheduler: preset.config.scheduler.clone(),
             limits,
@@ -233,43 +239,42 @@ impl Loader {
         &self,
         preset: &EffectivePreset,
         model: &Model,
-        token_bytes: usize,
+        kv: KvShape,
         free_bytes: u64,
     ) -> Result<Limits, LoadFailure> {
         let config = &preset.config;
-        let block_tokens = config.kv.block_tokens.get();
+        let KvShape { spans, block_bytes } = kv;
+        let block_bytes = block_bytes as u64;
         let context_tokens = model.facts().context_tokens;
-        let block_bytes = (token_bytes * block_tokens) as u64;
         let budget = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
-        let usable = config.scheduler.max_sequences.get().saturating_mul(context_tokens.div_ceil(block_tokens));
+        let usable = config.scheduler.max_sequences.get().saturating_mul(spans.holding(context_tokens));
         let num_blocks = usize::try_from(budget / block_bytes).unwrap_or(usize::MAX).min(usable);
         let least = 2;
         if num_blocks < least {
             let needed = block_bytes * least as u64;
             return Err(LoadError::InsufficientMemory { needed, available: budget }.into());
         }
-        Ok(Limits { block_tokens, num_blocks, context_tokens })
+        Ok(Limits { spans, num_blocks, context_tokens })
     }
 }
 
-fn factory(model: Model, limits: Limits) -> ForwardFactory {
-    Arc::new(move || build(&model, limits))
+fn factory(model: Model, limits: Limits, format: KvFormat) -> ForwardFactory {
+    Arc::new(move || build(&model, limits, &format))
 }
 
-fn build(model: &Model, limits: Limits) -> Result<Box<dyn Forward>, ForwardError> {
-    let size = |n| NonZeroUsize::new(n).ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()));
-    model
-        .forward(size(limits.num_blocks)?, size(limits.block_tokens)?)
-        .map_err(|error| ForwardError::Failed(error.to_string()))
+fn build(model: &Model, limits: Limits, format: &KvFormat) -> Result<Box<dyn Forward>, ForwardError> {
+    let num_blocks = NonZeroUsize::new(limits.num_blocks);
+    let num_blocks = num_blocks.ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()))?;
+    model.forward(num_blocks, format).map_err(|error| ForwardError::Failed(error.to_string()))
 }
 
 /// Computes one prompt and throws it away: kernels are chosen and compiled, weights are paged in and rearranged.
-fn warm_up(model: &Model, limits: Limits) -> Result<(), LoadFailure> {
+fn warm_up(model: &Model, limits: Limits, format: &KvFormat) -> Result<(), LoadFailure> {
     let tokens = vec![0u32; WARMUP_TOKENS.min(limits.sequence_tokens())];
-    let num_blocks = tokens.len().div_ceil(limits.block_tokens);
+    let num_blocks = limits.spans.holding(tokens.len());
     let small = Limits { num_blocks, ..limits };
     let crashed = |error: ForwardError| LoadFailure::Crashed(error.to_string());
-    let mut forward = build(model, small).map_err(crashed)?;
+    let mut forward = build(model, small, format).map_err(crashed)?;
     let positions: Vec<u32> = (0..tokens.len() as u32).collect();
     let table: Vec<BlockId> = (0..num_blocks as u32).map(BlockId).collect();
     let rows = [BatchRow { span: 0..tokens.len(), context_tokens: tokens.len(), table: &table }];

@@ -97,6 +97,27 @@ mod tests {
     }
 
     #[test]
+    fn bits_of_keys_and_values_come_from_the_preset_then_the_configuration_then_the_default() {
+        let mut file = Layer::default();
+        file.insert("kv.bits", json!(8), Source::Flag);
+        file.insert("kv.group_size", json!(128), Source::Flag);
+        let global = global().with(file).unwrap();
+        let preset = Preset::from_yaml("performance: {kv_bits: 4}", Path::new("mine.yaml")).unwrap();
+
+        let effective = EffectivePreset::new(Some(&preset), &global).unwrap();
+
+        let shown = effective.values.iter().filter(|value| value.key.starts_with("kv."));
+        let shown: Vec<_> = shown.map(|value| format!("{} {} {}", value.key, value.value, value.source)).collect();
+        for line in ["kv.bits 4 preset mine", "kv.group_size 128 flag", "kv.quantized_start 0 default"] {
+            assert!(shown.iter().any(|shown| shown == line), "{line}: {shown:?}");
+        }
+        assert_eq!((effective.config.kv.bits, effective.config.kv.group_size), (4, 128));
+        let odd = Preset::from_yaml("performance: {kv_bits: 5}", Path::new("mine.yaml")).unwrap();
+        let error = EffectivePreset::new(Some(&odd), &global).unwrap_err();
+        assert!(error.to_string().contains("5 is none of 4, 8, 16"), "{error}");
+    }
+
+    #[test]
     fn without_a_preset_the_configuration_holds() {
         let effective = EffectivePreset::new(None, &global()).unwrap();
 

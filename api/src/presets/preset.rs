@@ -45,6 +45,12 @@ struct File {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Performance {
+    /// `kv.bits` for this model.
+    kv_bits: Option<u32>,
+    /// `kv.group_size` for this model.
+    kv_group_size: Option<usize>,
+    /// `kv.quantized_start` for this model.
+    quantized_kv_start: Option<u32>,
     /// `kv.prefix_cache` for this model.
     prefix_cache: Option<bool>,
     /// `scheduler.max_sequences` for this model.
@@ -160,6 +166,9 @@ impl Preset {
         let mut layer = Layer::default();
         for (key, (value, _)) in &self.values.values {
             let target = match key.as_str() {
+                "performance.kv_bits" => "kv.bits".to_owned(),
+                "performance.kv_group_size" => "kv.group_size".to_owned(),
+                "performance.quantized_kv_start" => "kv.quantized_start".to_owned(),
                 "performance.prefix_cache" => "kv.prefix_cache".to_owned(),
                 "performance.max_concurrent" => "scheduler.max_sequences".to_owned(),
                 key if key.starts_with("actors.") => key.to_owned(),
@@ -240,7 +249,16 @@ actors:
 
     #[test]
     fn performance_and_mailboxes_go_into_the_configuration() {
-        let text = "performance: {prefix_cache: false, max_concurrent: 4, scheduler: {max_queue: 9}}\nactors: {mailbox: {engine: 8}}\n";
+        let text = "\
+performance:
+  kv_bits: 8
+  kv_group_size: 32
+  quantized_kv_start: 48
+  prefix_cache: false
+  max_concurrent: 4
+  scheduler: {max_queue: 9}
+actors: {mailbox: {engine: 8}}
+";
 
         let overrides = read(text).unwrap().overrides();
 
@@ -250,7 +268,10 @@ actors:
             lines,
             [
                 "actors.mailbox.engine 8 preset mine",
+                "kv.bits 8 preset mine",
+                "kv.group_size 32 preset mine",
                 "kv.prefix_cache false preset mine",
+                "kv.quantized_start 48 preset mine",
                 "scheduler.max_queue 9 preset mine",
                 "scheduler.max_sequences 4 preset mine"
             ]

@@ -3,6 +3,7 @@ use super::spread::Spread;
 use super::streams::Streams;
 use super::work::Work;
 use crate::checkpoint::LoadError;
+use crate::kv::BlockSpans;
 use crate::runner::{Forward, ForwardError};
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -63,14 +64,14 @@ pub struct StreamsFigure {
 }
 
 impl RunnerBench {
-    /// Makes room. `forward` makes the executor over so many blocks of `block_tokens` positions.
+    /// Makes room. `forward` makes the executor over so many blocks, which hold the positions that `spans` says.
     ///
     /// # Errors
     /// As `forward` says.
     pub fn new(
         plan: RunnerPlan,
         work: Work,
-        block_tokens: NonZeroUsize,
+        spans: BlockSpans,
         forward: impl FnOnce(NonZeroUsize) -> Result<Box<dyn Forward>, LoadError>,
     ) -> Result<Self, LoadError> {
         // First those that decode together, then one for each context, then the prompt.
@@ -78,7 +79,7 @@ impl RunnerBench {
         let mut lengths = vec![plan.stream_context + plan.decode_tokens; most];
         lengths.extend(plan.contexts.iter().map(|context| context + plan.decode_tokens));
         lengths.push(plan.prefill.iter().copied().max().unwrap_or(0));
-        let blocks = NonZeroUsize::new(Streams::blocks(&lengths, block_tokens.get())).unwrap_or(NonZeroUsize::MIN);
+        let blocks = NonZeroUsize::new(Streams::blocks(&lengths, spans)).unwrap_or(NonZeroUsize::MIN);
         let prompt = lengths.len() - 1;
         Ok(Self { streams: Streams::new(forward(blocks)?, &lengths), plan, work, prompt })
     }

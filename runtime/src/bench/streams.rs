@@ -1,4 +1,5 @@
 use crate::ids::BlockId;
+use crate::kv::BlockSpans;
 use crate::runner::{Batch, BatchRow, Forward, ForwardError};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -12,16 +13,16 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Blocks that sequences of these lengths take.
-    pub(super) fn blocks(lengths: &[usize], block_tokens: usize) -> usize {
-        lengths.iter().map(|length| length.div_ceil(block_tokens)).sum()
+    pub(super) fn blocks(lengths: &[usize], spans: BlockSpans) -> usize {
+        lengths.iter().map(|length| spans.holding(*length)).sum()
     }
 
     /// One sequence of each length, over an executor that has room for them.
     pub(super) fn new(forward: Box<dyn Forward>, lengths: &[usize]) -> Self {
         let shape = forward.shape();
-        assert!(Self::blocks(lengths, shape.block_tokens) <= shape.num_blocks, "sequences without a place");
+        assert!(Self::blocks(lengths, shape.spans) <= shape.num_blocks, "sequences without a place");
         let mut blocks = (0..).map(BlockId);
-        let table = |length: &usize| blocks.by_ref().take(length.div_ceil(shape.block_tokens)).collect();
+        let table = |length: &usize| blocks.by_ref().take(shape.spans.holding(*length)).collect();
         Self { forward, tables: lengths.iter().map(table).collect(), logits: Vec::new() }
     }
 

@@ -65,7 +65,7 @@ fn bench(step: Duration, token: Duration) -> (RunnerBench, Arc<Mutex<Vec<Seen>>>
         layers: Vec::new(),
     };
     let work = Work::of(&spec, Some(1_000_000), 0);
-    let bench = RunnerBench::new(plan(), work, NonZeroUsize::new(16).unwrap(), |blocks| {
+    let bench = RunnerBench::new(plan(), work, 16.into(), |blocks| {
         let mut config = FakeConfig::new(blocks.get(), 16);
         (config.step, config.token) = (step, token);
         Ok(Box::new(Paced { fake: FakeForward::new(config), seen: Arc::clone(&seen) }))

@@ -5,7 +5,7 @@ mod kv;
 mod scheduler;
 
 pub use compute::{ComputeConfig, ComputeMode, Executor, HugePages};
-pub use kv::{BLOCK_TOKENS_DEFAULT, KvConfig};
+pub use kv::{BLOCK_TOKENS_DEFAULT, CodeBits, KvCodes, KvConfig, KvFormat};
 pub use scheduler::SchedulerConfig;
 
 /// A setting whose value cannot work, with what would.

@@ -1,8 +1,7 @@
 //! Attention over paged keys and values.
 //!
-//! The memory of a block and key head is cut into strips of sixteen positions. A strip of keys stands component by
-//! component, `[head_dim][16]`, so that one vector holds a component of sixteen keys; a strip of values stands position
-//! by position, `[16][head_dim]`. Queries that share a key head pass over the strips together.
+//! Queries that share a key head pass over the strips of keys and values (`kv_layout`) together. Strips of floats and of
+//! codes may follow each other in one sequence.
 //!
 //! Scores are turned into weights segment by segment: four strips, counted from position 0, so that the result of a
 //! query depends on its own sequence alone, not on the chunk or the batch in which it is computed.
@@ -11,92 +10,16 @@
 //! 2022; Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023.
 
 use super::TILE;
+use super::coded::{Coded, MAX_KV_GROUPS};
 use super::float::{Bf16, Element, F16, F32, Float};
+use super::kv_layout::KvView;
 use super::lanes::{Form, Kernel, Lanes};
 use super::math;
 
 /// Positions whose scores become weights together.
-const SEGMENT: usize = 4 * TILE;
+pub(super) const SEGMENT: usize = 4 * TILE;
 /// Queries that pass over the keys together.
 pub const QUERIES: usize = 4;
-
-/// Where the keys and values of one layer stand.
-#[derive(Debug, Clone, Copy)]
-pub struct KvLayout {
-    /// Type of the elements.
-    pub kind: Float,
-    /// Key heads.
-    pub kv_heads: usize,
-    /// Components of a head, a multiple of 16.
-    pub head_dim: usize,
-    /// Positions per block, a multiple of 16.
-    pub block_tokens: usize,
-}
-
-impl KvLayout {
-    /// Bytes of a strip of one key head: sixteen keys, then sixteen values.
-    fn strip_bytes(&self) -> usize {
-        2 * TILE * self.head_dim * self.kind.bytes()
-    }
-
-    /// Bytes of a block.
-    pub fn block_bytes(&self) -> usize {
-        self.block_tokens / TILE * self.kv_heads * self.strip_bytes()
-    }
-
-    /// Where the strip of `position` begins, in bytes from the start of its block.
-    fn strip(&self, position: usize, kv_head: usize) -> usize {
-        (kv_head * (self.block_tokens / TILE) + position % self.block_tokens / TILE) * self.strip_bytes()
-    }
-}
-
-/// Keys and values of a layer, and the blocks of one sequence in it.
-#[derive(Debug, Clone, Copy)]
-pub struct KvView<'a> {
-    /// Where things stand in a block.
-    pub layout: KvLayout,
-    /// The first block of the layer.
-    pub memory: *mut u8,
-    /// Position `p` stands in block `table[p / block_tokens]`.
-    pub table: &'a [u32],
-}
-
-// SAFETY: the memory is shared as the callers of the unsafe functions vouch for.
-unsafe impl Send for KvView<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for KvView<'_> {}
-
-impl KvView<'_> {
-    #[inline(always)]
-    fn strip(&self, position: usize, kv_head: usize) -> *mut u8 {
-        let block = self.table[position / self.layout.block_tokens] as usize;
-        self.memory.wrapping_add(block * self.layout.block_bytes() + self.layout.strip(position, kv_head))
-    }
-
-    /// Writes key and value of one position and key head, at most `[head_dim]` each; components beyond are left as they
-    /// are.
-    ///
-    /// # Panics
-    /// If a slice is longer, or the table does not hold the position.
-    ///
-    /// # Safety
-    /// The block's memory is writable, and nobody reads or writes this position meanwhile.
-    pub unsafe fn write(&self, position: usize, kv_head: usize, key: &[f32], value: &[f32]) {
-        let (dim, lane) = (self.layout.head_dim, position % TILE);
-        assert!(key.len() <= dim && value.len() == key.len(), "keys of another length");
-        let (strip, kind) = (self.strip(position, kv_head), self.layout.kind);
-        let put = |element: usize, value| {
-            // Only these bytes: other positions of the strip may be another thread's.
-            // SAFETY: the element stands inside of the strip, and is nobody else's meanwhile.
-            let place = unsafe { std::slice::from_raw_parts_mut(strip.add(element * kind.bytes()), kind.bytes()) };
-            kind.write(place, 0, value);
-        };
-        for (i, (key, value)) in key.iter().zip(value).enumerate() {
-            put(i * TILE + lane, *key);
-            put((TILE + lane) * dim + i, *value);
-        }
-    }
-}
 
 /// A query, and where its result goes.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +55,9 @@ impl Attention<'_> {
     /// The queries are readable and the results writable; all positions that are seen have been
     /// written, and nobody writes them meanwhile.
     pub unsafe fn run(&self, form: Form) {
-        assert!(self.kv.layout.head_dim.is_multiple_of(TILE) && self.kv.layout.block_tokens.is_multiple_of(TILE));
+        let layout = &self.kv.layout;
+        assert!(layout.is_whole(), "{layout:?}");
+        assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
         match self.kv.layout.kind {
             Float::Bf16 => form.run(Run(self, Bf16)),
             Float::F16 => form.run(Run(self, F16)),
@@ -188,11 +113,20 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
             L::store(query.out.add(i), L::splat(0.0));
         }
     }
+    let coded = Coded::of(attention);
+    let mut query_sums = [[0.0; MAX_KV_GROUPS]; M];
+    if let Some(coded) = &coded {
+        query_sums = coded.query_sums::<L, M>(queries);
+    }
     for segment in (first / SEGMENT * SEGMENT..=last).step_by(SEGMENT) {
         // Strips before the first seen position may not be there any more, those behind the last one not yet.
         let begin = first.max(segment) / TILE * TILE;
         let end = (last + 1).min(segment + SEGMENT);
-        scores::<L, E, M, AT>(attention, queries, begin..end, segment, &mut weights);
+        let floats_end = attention.kv.layout.floats_end().clamp(begin, end);
+        scores::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &mut weights);
+        if let Some(coded) = &coded {
+            coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, segment, &mut weights);
+        }
 
         let mut shrink = [1.0; M];
         for m in 0..M {
@@ -226,14 +160,20 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
                 totals[m] = L::add(totals[m], L::load(weights[m].as_ptr().add(i)));
             }
         }
-        let mut i = 0;
-        while i + AT * TILE <= dim {
-            add_values::<L, E, M, AT>(attention, queries, begin..end, segment, &weights, &shrink, i);
-            i += AT * TILE;
+        if begin < floats_end {
+            let mut i = 0;
+            while i + AT * TILE <= dim {
+                add_values::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &weights, &shrink, i);
+                i += AT * TILE;
+            }
+            while i < dim {
+                add_values::<L, E, M, 1>(attention, queries, begin..floats_end, segment, &weights, &shrink, i);
+                i += TILE;
+            }
+            shrink = [1.0; M];
         }
-        while i < dim {
-            add_values::<L, E, M, 1>(attention, queries, begin..end, segment, &weights, &shrink, i);
-            i += TILE;
+        if let Some(coded) = coded.as_ref().filter(|_| floats_end < end) {
+            coded.add_values::<L, M, AT>(queries, floats_end..end, segment, &weights, &shrink);
         }
     }
     for m in 0..M {
@@ -331,7 +271,10 @@ unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::kv_layout::KvLayout;
     use super::*;
+    use crate::config::{CodeBits, KvCodes};
+    use crate::kv::BlockSpans;
 
     fn number(seed: usize) -> f32 {
         let bits = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
@@ -348,9 +291,16 @@ mod tests {
     }
 
     impl Case {
-        fn new(kind: Float, head_dim: usize, context: usize, window: Option<usize>) -> Self {
-            let layout = KvLayout { kind, kv_heads: 2, head_dim, block_tokens: 32 };
-            let blocks = context.div_ceil(layout.block_tokens);
+        fn new(
+            kind: Float,
+            codes: Option<KvCodes>,
+            spans: BlockSpans,
+            head_dim: usize,
+            context: usize,
+            window: Option<usize>,
+        ) -> Self {
+            let layout = KvLayout { kind, codes, kv_heads: 2, head_dim, spans };
+            let blocks = spans.holding(context);
             let table: Vec<u32> = (0..blocks as u32).map(|block| (block * 7 + 3) % (blocks as u32 * 8)).collect();
             // What was never written must not matter.
             let memory = vec![0xff; blocks * 8 * layout.block_bytes()];
@@ -358,7 +308,7 @@ mod tests {
             let memory = case.memory.as_mut_ptr();
             for position in 0..context {
                 for head in 0..2 {
-                    let row = |what| (0..head_dim).map(|i| case.kv(what, position, head, i)).collect::<Vec<_>>();
+                    let row = |what| (0..head_dim).map(|i| written(what, position, head, i)).collect::<Vec<_>>();
                     let view = KvView { layout, memory, table: &case.table };
                     // SAFETY: the memory is the case's own, and nobody else's yet.
                     unsafe { view.write(position, head, &row(0), &row(1)) };
@@ -367,9 +317,8 @@ mod tests {
             case
         }
 
-        /// A float16.
-        fn kv(&self, what: usize, position: usize, head: usize, i: usize) -> f32 {
-            half::f16::from_f32(number(((what * 4096 + position) * 2 + head) * 512 + i)).to_f32()
+        fn view(&self) -> KvView<'_> {
+            KvView { layout: self.layout, memory: self.memory.as_ptr().cast_mut(), table: &self.table }
         }
 
         fn query(&self, position: usize, head: usize) -> Vec<f32> {
@@ -399,57 +348,102 @@ mod tests {
                     })
                     .collect();
                 for queries in queries.chunks(tile) {
-                    let memory = self.memory.as_ptr().cast_mut();
-                    let kv = KvView { layout: self.layout, memory, table: &self.table };
                     // SAFETY: every position of the context was written when the case was made.
-                    unsafe { Attention { kv, kv_head, window: self.window, queries }.run(form) };
+                    unsafe { Attention { kv: self.view(), kv_head, window: self.window, queries }.run(form) };
                 }
                 all.extend(out.into_iter().flatten().map(f32::to_bits));
             }
             all
         }
 
-        fn exact(&self, position: usize, head: usize) -> Vec<f64> {
+        /// The softmax over what `kv` gives for key and value of a position and key head.
+        fn exact(&self, position: usize, head: usize, kv: impl Fn(usize, usize) -> [Vec<f32>; 2]) -> Vec<f64> {
             let oldest = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
             let (q, kv_head) = (self.query(position, head), head / self.group);
-            let dim = self.layout.head_dim;
-            let score = |at| (0..dim).map(|i| f64::from(q[i]) * f64::from(self.kv(0, at, kv_head, i))).sum::<f64>();
-            let scores: Vec<f64> = (oldest..=position).map(score).collect();
+            let dot = |key: &[f32]| q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+            let seen: Vec<_> = (oldest..=position).map(|at| kv(at, kv_head)).collect();
+            let scores: Vec<f64> = seen.iter().map(|[key, _]| dot(key)).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
-            let value = |i| {
-                let products = weights.iter().zip(oldest..).map(|(w, at)| w * f64::from(self.kv(1, at, kv_head, i)));
-                products.sum::<f64>() / total
-            };
-            (0..dim).map(value).collect()
+            let value =
+                |i: usize| seen.iter().zip(&weights).map(|([_, v], w)| w * f64::from(v[i])).sum::<f64>() / total;
+            (0..self.layout.head_dim).map(value).collect()
         }
     }
 
-    fn cases() -> impl Iterator<Item = Case> {
+    /// A float16.
+    fn written(what: usize, position: usize, head: usize, i: usize) -> f32 {
+        half::f16::from_f32(number(((what * 4096 + position) * 2 + head) * 512 + i)).to_f32()
+    }
+
+    fn float_cases() -> Vec<Case> {
         let shapes = [(16, 1), (64, 70), (80, 200), (128, 131)];
         let shapes = shapes.into_iter().flat_map(|shape| [None, Some(5), Some(90)].map(|window| (shape, window)));
-        shapes.flat_map(|((dim, context), window)| {
-            [Float::F16, Float::F32].map(|kind| Case::new(kind, dim, context, window))
-        })
+        let cases = shapes.flat_map(|((dim, context), window)| {
+            [Float::F16, Float::F32].map(|kind| Case::new(kind, None, 32.into(), dim, context, window))
+        });
+        cases.collect()
+    }
+
+    /// All positions codes, or those behind the first 48.
+    fn code_cases(bits: CodeBits) -> Vec<Case> {
+        let times = if bits == CodeBits::Four { 4 } else { 2 };
+        let spans = [BlockSpans::from(32), BlockSpans::new(3, 16, 16 * times)];
+        let shapes = [(32, 32, 1), (64, 64, 70), (96, 32, 200), (128, 128, 131)];
+        let shapes = shapes.into_iter().flat_map(|shape| [None, Some(5), Some(90)].map(|window| (shape, window)));
+        let cases = shapes.flat_map(|((dim, group, context), window)| {
+            spans.map(|spans| Case::new(Float::F16, Some(KvCodes { bits, group }), spans, dim, context, window))
+        });
+        cases.collect()
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut cases = float_cases();
+        cases.extend(code_cases(CodeBits::Eight));
+        cases.extend(code_cases(CodeBits::Four));
+        cases
+    }
+
+    /// Largest and mean square error of some queries of a case, against the softmax over what `kv` gives.
+    fn errors(case: &Case, kv: impl Fn(usize, usize) -> [Vec<f32>; 2]) -> (f64, f64) {
+        let (dim, mut largest, mut squares, mut count) = (case.layout.head_dim, 0.0_f64, 0.0, 0);
+        for (row, got) in case.run(Form::best(), 0..case.context, 4).chunks(dim).enumerate() {
+            let (kv_head, query) = (row / (case.context * case.group), row % (case.context * case.group));
+            let (position, head) = (query / case.group, kv_head * case.group + query % case.group);
+            if position % 13 != 0 && position + 1 != case.context {
+                continue;
+            }
+            for (got, exact) in got.iter().zip(case.exact(position, head, &kv)) {
+                let error = (f64::from(f32::from_bits(*got)) - exact).abs();
+                largest = largest.max(error);
+                squares += error * error;
+                count += 1;
+            }
+        }
+        (largest, squares / f64::from(count))
     }
 
     #[test]
     fn every_query_gets_the_softmax_of_what_it_sees() {
         for case in cases() {
-            let positions = 0..case.context;
-            let got = case.run(Form::PORTABLE, positions, 4);
-            let dim = case.layout.head_dim;
-            for (row, got) in got.chunks(dim).enumerate() {
-                let (kv_head, query) = (row / (case.context * case.group), row % (case.context * case.group));
-                let (position, head) = (query / case.group, kv_head * case.group + query % case.group);
-                if position % 13 != 0 && position + 1 != case.context {
-                    continue;
-                }
-                for (got, exact) in got.iter().zip(case.exact(position, head)) {
-                    let error = (f64::from(f32::from_bits(*got)) - exact).abs();
-                    assert!(error < 1e-5, "{:?} window {:?}: {error}", case.layout, case.window);
-                }
+            let (largest, _) = errors(&case, |position, kv_head| case.view().read(position, kv_head));
+            assert!(largest < 1e-5, "{:?} window {:?}: {largest}", case.layout, case.window);
+        }
+    }
+
+    // Components are spread over [-1, 1]: a step is 2 / 255 or 2 / 15, its error the step over the root of 12, and the
+    // mean over what is seen makes it smaller.
+    #[test]
+    fn codes_cost_what_their_steps_are_wide() {
+        for (bits, most) in [(CodeBits::Eight, 3e-3), (CodeBits::Four, 5e-2)] {
+            for case in code_cases(bits) {
+                let dim = case.layout.head_dim;
+                let kv =
+                    |position, head| [0, 1].map(|what| (0..dim).map(|i| written(what, position, head, i)).collect());
+                let (_, square) = errors(&case, kv);
+                println!("{bits:?} {dim} {:?} {:?}: {:.1e}", case.layout.spans, case.window, square.sqrt());
+                assert!(square.sqrt() < most, "{:?} window {:?}: {}", case.layout, case.window, square.sqrt());
             }
         }
     }

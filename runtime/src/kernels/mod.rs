@@ -15,8 +15,10 @@
 
 mod affine;
 mod attention;
+mod coded;
 mod dense;
 mod float;
+mod kv_layout;
 mod lanes;
 mod math;
 mod pack;
@@ -24,9 +26,11 @@ mod prepare;
 mod rows;
 
 pub use affine::{AffineLayout, AffineTiles, Product};
-pub use attention::{Attention, KvLayout, KvView, QUERIES, Query};
+pub use attention::{Attention, QUERIES, Query};
+pub use coded::MAX_KV_GROUPS;
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
+pub use kv_layout::{KvLayout, KvView};
 pub use lanes::Form;
 pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};

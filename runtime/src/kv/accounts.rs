@@ -2,6 +2,7 @@
 
 use super::pool::{BlockCounts, BlockPool};
 use super::prefix::{BlockHash, PrefixIndex};
+use super::spans::BlockSpans;
 use crate::ids::{BlockId, KvEpoch, SeqId, StepId};
 use crate::plan::BlockMove;
 use std::collections::HashMap;
@@ -70,7 +71,7 @@ pub enum Grant {
         seq: SeqId,
         /// Its block table.
         blocks: Vec<BlockId>,
-        /// Leading tokens that are already computed, a multiple of the block size and less than all.
+        /// Leading tokens that are already computed: whole blocks, and less than all.
         cached_tokens: usize,
     },
     /// Blocks to append to the table of a running sequence; often none.
@@ -137,7 +138,7 @@ struct Table {
 #[derive(Debug)]
 pub struct KvAccounts {
     epoch: KvEpoch,
-    block_tokens: usize,
+    spans: BlockSpans,
     root: BlockHash,
     /// `None` when the prefix cache is off.
     index: Option<PrefixIndex>,
@@ -148,10 +149,16 @@ pub struct KvAccounts {
 
 impl KvAccounts {
     /// Accounts over `num_blocks` empty blocks of the memory `epoch`. `fingerprint` names the model's weights.
-    pub fn new(num_blocks: usize, block_tokens: usize, fingerprint: u128, prefix_cache: bool, epoch: KvEpoch) -> Self {
+    pub fn new(
+        num_blocks: usize,
+        spans: impl Into<BlockSpans>,
+        fingerprint: u128,
+        prefix_cache: bool,
+        epoch: KvEpoch,
+    ) -> Self {
         Self {
             epoch,
-            block_tokens,
+            spans: spans.into(),
             root: BlockHash::root(fingerprint),
             index: prefix_cache.then(PrefixIndex::default),
             pool: BlockPool::new(num_blocks),
@@ -199,14 +206,14 @@ impl KvAccounts {
             let Some(table) = self.tables.get_mut(&row.seq) else { continue };
             table.tail.extend_from_slice(&row.tokens);
             let mut done = 0;
-            for tokens in table.tail.chunks_exact(self.block_tokens) {
+            while let Some(tokens) = table.tail[done..].get(..self.spans.of(table.hashed)) {
                 table.chain = table.chain.next(tokens);
+                done += tokens.len();
                 let block = table.blocks[table.hashed];
                 if index.insert(table.chain, block) {
                     self.pool.name(block, table.chain);
                 }
                 table.hashed += 1;
-                done += self.block_tokens;
             }
             table.tail.drain(..done);
         }
@@ -245,7 +252,7 @@ impl KvAccounts {
     }
 
     fn admit(&mut self, seq: SeqId, tokens: &[u32], reuse: bool, headroom: usize) -> Grant {
-        let needed = tokens.len().div_ceil(self.block_tokens);
+        let needed = self.spans.holding(tokens.len());
         let (shared, chain) = if reuse { self.lookup(tokens) } else { (Vec::new(), self.root) };
         for &block in &shared {
             self.pool.share(block);
@@ -261,13 +268,13 @@ impl KvAccounts {
             self.usage.queries += 1;
             self.usage.hits += u64::from(!shared.is_empty());
             self.usage.queried_tokens += tokens.len() as u64;
-            self.usage.hit_tokens += (shared.len() * self.block_tokens) as u64;
+            self.usage.hit_tokens += self.spans.start(shared.len()) as u64;
         }
         let hashed = shared.len();
         let mut blocks = shared;
         self.take_into(fresh, &mut blocks);
         self.tables.insert(seq, Table { blocks: blocks.clone(), hashed, chain, tail: Vec::new() });
-        Grant::Admitted { seq, blocks, cached_tokens: hashed * self.block_tokens }
+        Grant::Admitted { seq, blocks, cached_tokens: self.spans.start(hashed) }
     }
 
     /// The longest run of known blocks at the start of `tokens`, and the hash of its end.
@@ -277,9 +284,9 @@ impl KvAccounts {
         let Some(index) = &self.index else { return (blocks, chain) };
         // The last prompt block is never taken from the index: at least one token must be computed, or there are no
         // logits to sample the first token from.
-        let reusable = tokens.len().saturating_sub(1) / self.block_tokens;
-        for content in tokens.chunks_exact(self.block_tokens).take(reusable) {
-            let next = chain.next(content);
+        let reusable = self.spans.full(tokens.len().saturating_sub(1));
+        for number in 0..reusable {
+            let next = chain.next(&tokens[self.spans.start(number)..self.spans.start(number + 1)]);
             let Some(block) = index.get(next) else { break };
             blocks.push(block);
             chain = next;
@@ -289,7 +296,7 @@ impl KvAccounts {
 
     fn extend(&mut self, seq: SeqId, tokens: usize) -> Grant {
         let Some(held) = self.tables.get(&seq).map(|table| table.blocks.len()) else { return Grant::Denied { seq } };
-        let fresh = tokens.div_ceil(self.block_tokens).saturating_sub(held);
+        let fresh = self.spans.holding(tokens).saturating_sub(held);
         if fresh > self.pool.available() {
             return Grant::Denied { seq };
         }
@@ -301,8 +308,8 @@ impl KvAccounts {
     }
 
     fn fork(&mut self, seq: SeqId, parent: SeqId, tokens: usize) -> Grant {
-        let full = tokens / self.block_tokens;
-        let needs_copy = !tokens.is_multiple_of(self.block_tokens);
+        let full = self.spans.full(tokens);
+        let needs_copy = self.spans.holding(tokens) > full;
         let Some(table) = self.tables.get(&parent) else { return Grant::Denied { seq } };
         if usize::from(needs_copy) > self.pool.available() {
             return Grant::Denied { seq };

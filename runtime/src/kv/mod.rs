@@ -6,8 +6,10 @@ mod accounts;
 mod lease;
 mod pool;
 mod prefix;
+mod spans;
 
 pub use accounts::{CommitRow, Grant, Granted, KvAccounts, KvUsage, Reserve, ReserveRow};
 pub use lease::{LeaseSink, SeqLease};
 pub use pool::{BlockCounts, BlockPool};
 pub use prefix::{BlockHash, PrefixIndex};
+pub use spans::BlockSpans;

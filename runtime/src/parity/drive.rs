@@ -1,22 +1,24 @@
 use super::error::ParityError;
 use super::inputs::ParityInputs;
 use super::record::{PromptNumbers, Record};
-use super::sizes::{ParityOptions, Sizes, scheduler_config};
+use super::sizes::{ParityOptions, num_blocks, scheduler_config};
 use crate::checkpoint::LoadError;
 use crate::ids::{KvEpoch, RequestId, SeqId, WorkerId};
-use crate::kv::KvAccounts;
+use crate::kv::{BlockSpans, KvAccounts};
 use crate::local::LocalEngine;
-use crate::runner::{Forward, SlotRunner};
+use crate::runner::{Forward, ForwardShape, SlotRunner};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{Limits, Scheduler};
 use crate::sequence::{Finish, NewRequest, Priority, SeqDelta};
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Computes the prompts and `n_greedy` tokens after each.
 ///
-/// `context_tokens`: tokens the model takes. `forward` makes the executor over KV memory of the given size.
+/// `context_tokens`: tokens the model takes. `spans`: positions of each KV block. `forward` makes the executor over KV
+/// memory of so many blocks.
 /// `done` is told of each prompt's numbers as soon as they are there.
 ///
 /// # Errors
@@ -25,7 +27,8 @@ pub fn run(
     inputs: &ParityInputs,
     options: ParityOptions,
     context_tokens: usize,
-    forward: impl FnOnce(Sizes) -> Result<Box<dyn Forward>, LoadError>,
+    spans: BlockSpans,
+    forward: impl FnOnce(NonZeroUsize) -> Result<Box<dyn Forward>, LoadError>,
     done: &mut dyn FnMut(&PromptNumbers),
 ) -> Result<Vec<PromptNumbers>, ParityError> {
     let max_tokens = inputs.max_tokens();
@@ -33,10 +36,9 @@ pub fn run(
         let (prompt, tokens) = (name.clone(), ids.len());
         return Err(ParityError::TooLong { prompt, tokens, n_greedy: max_tokens, max: context_tokens });
     }
-    let sizes = Sizes::new(inputs, options);
-    let forward = forward(sizes)?;
+    let forward = forward(num_blocks(inputs, options, spans))?;
     check_vocabulary(inputs, forward.shape().vocab_size)?;
-    let mut driver = Driver::new(inputs, options, context_tokens, sizes, forward);
+    let mut driver = Driver::new(inputs, options, context_tokens, forward);
     let prompts: Vec<(&str, Arc<[u32]>)> =
         inputs.prompts.iter().map(|(name, ids)| (name.as_str(), ids.as_slice().into())).collect();
     let mut numbers = Vec::with_capacity(prompts.len());
@@ -65,7 +67,7 @@ struct Driver {
     engine: LocalEngine,
     taps: mpsc::Receiver<(SeqId, usize, Vec<f32>)>,
     options: ParityOptions,
-    sizes: Sizes,
+    spans: BlockSpans,
     max_tokens: usize,
     vocab: usize,
     next: u64,
@@ -79,28 +81,21 @@ enum Run {
 }
 
 impl Driver {
-    fn new(
-        inputs: &ParityInputs,
-        options: ParityOptions,
-        context_tokens: usize,
-        sizes: Sizes,
-        forward: Box<dyn Forward>,
-    ) -> Self {
-        let (block_tokens, num_blocks) = (sizes.block_tokens.get(), sizes.num_blocks.get());
-        let vocab = forward.shape().vocab_size;
+    fn new(inputs: &ParityInputs, options: ParityOptions, context_tokens: usize, forward: Box<dyn Forward>) -> Self {
+        let ForwardShape { vocab_size: vocab, spans, num_blocks } = forward.shape();
         let mut runner = SlotRunner::new(forward);
         let (sender, taps) = mpsc::channel();
         runner.set_tap(Box::new(move |seq, position, row| {
             // The receiver lives as long as the engine that owns this end.
             let _ = sender.send((seq, position, row.to_vec()));
         }));
-        let limits = Limits { block_tokens, num_blocks, context_tokens };
+        let limits = Limits { spans, num_blocks, context_tokens };
         // One model only: its fingerprint tells it from no other.
-        let accounts = KvAccounts::new(num_blocks, block_tokens, 0, options.reuse_prefix, KvEpoch::default());
+        let accounts = KvAccounts::new(num_blocks, spans, 0, options.reuse_prefix, KvEpoch::default());
         let config = scheduler_config(inputs, options);
         let engine =
             LocalEngine::new(|sink| Scheduler::new(config, limits, KvEpoch::default(), sink), accounts, runner);
-        Self { engine, taps, options, sizes, max_tokens: inputs.max_tokens(), vocab, next: 0 }
+        Self { engine, taps, options, spans, max_tokens: inputs.max_tokens(), vocab, next: 0 }
     }
 
     /// Computes prompts together: their records, and how long the last run of each took.
@@ -109,10 +104,9 @@ impl Driver {
             prompts.iter().map(|(name, ids)| Record::new(name, ids.len(), self.max_tokens, self.vocab)).collect();
         let mut elapsed = self.pass(prompts, &mut records, Run::Fresh)?;
         if self.options.reuse_prefix {
-            let block = self.sizes.block_tokens.get();
             for record in &mut records {
                 // The block of the last token is computed again: it gives the first logits to sample from.
-                record.restart((record.prompt_tokens() - 1) / block * block);
+                record.restart(self.spans.start(self.spans.full(record.prompt_tokens() - 1)));
             }
             elapsed = self.pass(prompts, &mut records, Run::Reusing)?;
         }

@@ -16,7 +16,7 @@ pub use error::ParityError;
 pub use inputs::ParityInputs;
 pub use output::write;
 pub use record::PromptNumbers;
-pub use sizes::{ParityOptions, Sizes};
+pub use sizes::ParityOptions;
 
 #[cfg(test)]
 mod tests;

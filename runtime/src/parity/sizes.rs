@@ -1,5 +1,6 @@
 use super::inputs::ParityInputs;
 use crate::config::{BLOCK_TOKENS_DEFAULT, SchedulerConfig};
+use crate::kv::BlockSpans;
 use std::num::NonZeroUsize;
 
 /// How the prompts are put through the scheduler. All ways must give the same numbers.
@@ -13,28 +14,16 @@ pub struct ParityOptions {
     pub reuse_prefix: bool,
 }
 
-/// The KV memory that the prompts need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    /// Positions per block.
-    pub block_tokens: NonZeroUsize,
-    /// Blocks.
-    pub num_blocks: NonZeroUsize,
-}
-
 /// Long enough that no prompt waits for the decodes of another: chunks shall be as long as they were asked for.
 const NO_STALL_BUDGET_MS: u64 = 3_600_000;
 
-impl Sizes {
-    /// Enough for all that runs at once, and once more for what stays cached meanwhile, so that nothing is preempted.
-    pub(super) fn new(inputs: &ParityInputs, options: ParityOptions) -> Self {
-        let block_tokens = NonZeroUsize::new(BLOCK_TOKENS_DEFAULT).unwrap_or(NonZeroUsize::MIN);
-        let blocks = inputs.prompts.values().map(|ids| (ids.len() + inputs.max_tokens()).div_ceil(block_tokens.get()));
-        let at_once: usize = if options.batch { blocks.sum() } else { blocks.max().unwrap_or(1) };
-        // An admission leaves a block for each running sequence.
-        let num_blocks = 2 * at_once + inputs.prompts.len();
-        Self { block_tokens, num_blocks: NonZeroUsize::new(num_blocks).unwrap_or(NonZeroUsize::MIN) }
-    }
+/// Blocks of KV memory: enough for all that runs at once, and once more for what stays cached meanwhile, so that nothing
+/// is preempted.
+pub(super) fn num_blocks(inputs: &ParityInputs, options: ParityOptions, spans: BlockSpans) -> NonZeroUsize {
+    let blocks = inputs.prompts.values().map(|ids| spans.holding(ids.len() + inputs.max_tokens()));
+    let at_once: usize = if options.batch { blocks.sum() } else { blocks.max().unwrap_or(1) };
+    // An admission leaves a block for each running sequence.
+    NonZeroUsize::new(2 * at_once + inputs.prompts.len()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// A scheduler that computes chunks of exactly the size asked for.
@@ -64,8 +53,7 @@ mod tests {
         for chunk in [None, NonZeroUsize::new(16), NonZeroUsize::new(64)] {
             for batch in [false, true] {
                 let options = ParityOptions { chunk, batch, reuse_prefix: true };
-                let block = Sizes::new(&inputs, options).block_tokens.get();
-                scheduler_config(&inputs, options).validate(block).unwrap();
+                scheduler_config(&inputs, options).validate(BLOCK_TOKENS_DEFAULT).unwrap();
             }
         }
     }

@@ -1,8 +1,10 @@
 use super::*;
+use crate::kv::BlockSpans;
 use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, Forward};
 use std::num::NonZeroUsize;
 
 const VOCAB: usize = 97;
+const BLOCK: usize = 16;
 const N_GREEDY: usize = 6;
 
 fn inputs() -> ParityInputs {
@@ -14,11 +16,19 @@ fn inputs() -> ParityInputs {
 }
 
 fn compute(options: ParityOptions, faults: FaultScript) -> Result<Vec<PromptNumbers>, ParityError> {
-    let forward = |sizes: Sizes| {
-        let config = FakeConfig { faults, ..FakeConfig::new(sizes.num_blocks.get(), sizes.block_tokens.get()) };
+    compute_in(BLOCK.into(), options, faults)
+}
+
+fn compute_in(
+    spans: BlockSpans,
+    options: ParityOptions,
+    faults: FaultScript,
+) -> Result<Vec<PromptNumbers>, ParityError> {
+    let forward = |num_blocks: NonZeroUsize| {
+        let config = FakeConfig { faults, ..FakeConfig::new(num_blocks.get(), spans) };
         Ok(Box::new(FakeForward::new(config)) as Box<dyn Forward>)
     };
-    run(&inputs(), options, 1000, forward, &mut |_| {})
+    run(&inputs(), options, 1000, spans, forward, &mut |_| {})
 }
 
 fn every_way() -> Vec<ParityOptions> {
@@ -75,7 +85,8 @@ fn a_failed_step_and_logits_that_are_not_finite_are_errors() {
 
 #[test]
 fn a_prompt_that_does_not_fit_is_named() {
-    let error = run(&inputs(), ParityOptions::default(), 95, |_| unreachable!(), &mut |_| {}).unwrap_err();
+    let error =
+        run(&inputs(), ParityOptions::default(), 95, BLOCK.into(), |_| unreachable!(), &mut |_| {}).unwrap_err();
 
     assert_eq!(error.to_string(), "prompt `p2` has 90 tokens and 6 shall follow, the model takes 95");
 }
@@ -83,12 +94,12 @@ fn a_prompt_that_does_not_fit_is_named() {
 #[test]
 fn a_token_outside_of_the_vocabulary_is_named() {
     let inputs = ParityInputs { prompts: [("a".to_owned(), vec![1, 97])].into(), n_greedy: 1 };
-    let forward = |sizes: Sizes| {
-        let config = FakeConfig::new(sizes.num_blocks.get(), sizes.block_tokens.get());
+    let forward = |num_blocks: NonZeroUsize| {
+        let config = FakeConfig::new(num_blocks.get(), BLOCK);
         Ok(Box::new(FakeForward::new(config)) as Box<dyn Forward>)
     };
 
-    let error = run(&inputs, ParityOptions::default(), 100, forward, &mut |_| {}).unwrap_err();
+    let error = run(&inputs, ParityOptions::default(), 100, BLOCK.into(), forward, &mut |_| {}).unwrap_err();
 
     assert_eq!(error.to_string(), "invalid inputs: prompt `a` holds token 97, the model's vocabulary has 97");
 }

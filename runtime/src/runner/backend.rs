@@ -1,9 +1,9 @@
 use super::candle::{self, CandleForward, CandleModel};
 use super::native::{self, LoadOptions, NativeForward, NativeModel};
-use super::{Forward, LoadProgress, Threads, cores};
+use super::{Forward, KvShape, LoadProgress, Threads, cores};
 use crate::checkpoint::{Checkpoint, LoadError};
-use crate::config::{ComputeConfig, ComputeMode, Executor, HugePages, InvalidSetting};
-use crate::kernels::{Form, TILE};
+use crate::config::{ComputeConfig, ComputeMode, Executor, HugePages, InvalidSetting, KvFormat};
+use crate::kernels::Form;
 use crate::model::{Blueprint, ModelFacts};
 use candle_core::Device;
 use std::num::NonZeroUsize;
@@ -96,25 +96,23 @@ impl Backend {
         }
     }
 
-    /// Bytes of KV memory that one token takes in all layers.
-    pub fn kv_bytes_per_token(&self, blueprint: &Blueprint) -> usize {
-        match &self.who {
-            Who::Candle(device) => candle::kv_bytes_per_token(&ModelFacts::of(blueprint), device, self.mode),
-            Who::Native { .. } => native::kv_bytes_per_token(&blueprint.spec, self.mode),
-        }
-    }
-
-    /// Refuses KV blocks of a size that the executor cannot read.
+    /// Sizes of the KV memory that a model gets.
     ///
     /// # Errors
-    /// [`InvalidSetting`] with the sizes that it can.
-    pub fn check_block_tokens(&self, block_tokens: usize) -> Result<(), InvalidSetting> {
+    /// [`InvalidSetting`] for a format that the executor or the model does not go with.
+    pub fn kv_shape(&self, blueprint: &Blueprint, format: &KvFormat) -> Result<KvShape, InvalidSetting> {
         match &self.who {
-            Who::Native { .. } if !block_tokens.is_multiple_of(TILE) => Err(InvalidSetting {
-                key: "kv.block_tokens",
-                reason: format!("{block_tokens} is no multiple of {TILE}, as the native executor needs it"),
+            Who::Candle(_) if format.codes.is_some() => Err(InvalidSetting {
+                key: "kv.bits",
+                reason: "the candle executor does not quantise keys and values: set 16, or compute.executor to native"
+                    .to_owned(),
             }),
-            Who::Native { .. } | Who::Candle(_) => Ok(()),
+            Who::Candle(device) => {
+                let token_bytes = candle::kv_bytes_per_token(&ModelFacts::of(blueprint), device, self.mode);
+                let block_tokens = format.block_tokens.get();
+                Ok(KvShape { spans: block_tokens.into(), block_bytes: token_bytes * block_tokens })
+            }
+            Who::Native { .. } => native::kv_shape(&blueprint.spec, self.mode, format),
         }
     }
 
@@ -182,15 +180,15 @@ impl Model {
         }
     }
 
-    /// An executor with empty KV memory of `num_blocks` blocks of `block_tokens` positions.
+    /// An executor with empty KV memory of `num_blocks` blocks, in a format that [`Backend::kv_shape`] takes.
     ///
     /// # Errors
     /// [`LoadError`] if the device or the system has no room for it.
-    pub fn forward(&self, num_blocks: NonZeroUsize, block_tokens: NonZeroUsize) -> Result<Box<dyn Forward>, LoadError> {
+    pub fn forward(&self, num_blocks: NonZeroUsize, format: &KvFormat) -> Result<Box<dyn Forward>, LoadError> {
         Ok(match self {
-            Self::Candle(model) => Box::new(CandleForward::new(model.clone(), num_blocks, block_tokens)?),
+            Self::Candle(model) => Box::new(CandleForward::new(model.clone(), num_blocks, format.block_tokens)?),
             Self::Native { model, form, threads } => {
-                Box::new(NativeForward::new(model.clone(), *form, threads, num_blocks, block_tokens)?)
+                Box::new(NativeForward::new(model.clone(), *form, threads, num_blocks, format)?)
             }
         })
     }

@@ -23,7 +23,7 @@ pub(super) fn check(batch: &Batch<'_>, shape: &ForwardShape) -> Result<(), Forwa
         if !batch.positions[span.clone()].iter().enumerate().all(|(i, &at)| at as usize == first + i) {
             return fail(format!("row {span:?} does not hold positions {first}..{}", row.context_tokens));
         }
-        let Some(table) = row.table.get(..row.context_tokens.div_ceil(shape.block_tokens)) else {
+        let Some(table) = row.table.get(..shape.spans.holding(row.context_tokens)) else {
             return fail(format!("a table of {} blocks for {} tokens", row.table.len(), row.context_tokens));
         };
         if let Some(block) = table.iter().find(|block| block.0 as usize >= shape.num_blocks) {

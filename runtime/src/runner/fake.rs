@@ -4,6 +4,7 @@
 //! sequence that yields [`FakeForward::expected`] went through correct accounting. Delays and faults are scripted.
 
 use super::{Batch, Forward, ForwardError, ForwardShape};
+use crate::kv::BlockSpans;
 use crate::plan::BlockMove;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -59,9 +60,9 @@ pub struct FakeConfig {
 
 impl FakeConfig {
     /// A fake with this much KV memory, a vocabulary of 97 tokens and no delays.
-    pub fn new(num_blocks: usize, block_tokens: usize) -> Self {
+    pub fn new(num_blocks: usize, spans: impl Into<BlockSpans>) -> Self {
         Self {
-            shape: ForwardShape { vocab_size: 97, block_tokens, num_blocks },
+            shape: ForwardShape { vocab_size: 97, spans: spans.into(), num_blocks },
             step: Duration::ZERO,
             token: Duration::ZERO,
             faults: FaultScript::default(),
@@ -80,7 +81,7 @@ pub struct FakeForward {
 impl FakeForward {
     /// An executor with unwritten memory.
     pub fn new(config: FakeConfig) -> Self {
-        let memory = vec![u32::MAX; config.shape.num_blocks * config.shape.block_tokens];
+        let memory = vec![u32::MAX; config.shape.num_blocks * config.shape.spans.largest()];
         Self { config, memory }
     }
 
@@ -108,7 +109,7 @@ impl Forward for FakeForward {
     }
 
     fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
-        let size = self.config.shape.block_tokens;
+        let size = self.config.shape.spans.largest();
         for &BlockMove { from, to } in moves {
             let from = from.0 as usize * size;
             self.memory.copy_within(from..from + size, to.0 as usize * size);
@@ -133,10 +134,13 @@ impl Forward for FakeForward {
         if !pace.is_zero() {
             std::thread::sleep(pace);
         }
-        let (size, vocab) = (self.config.shape.block_tokens, self.config.shape.vocab_size);
+        let (spans, vocab) = (self.config.shape.spans, self.config.shape.vocab_size);
         let mut wanted = batch.wanted.iter().map(|&at| at as usize).peekable();
         for row in batch.rows {
-            let place = |position: usize| row.table[position / size].0 as usize * size + position % size;
+            let place = |position: usize| {
+                let (block, at) = spans.place(position);
+                row.table[block].0 as usize * spans.largest() + at
+            };
             let start = row.context_tokens - row.span.len();
             let mut context: Vec<u32> = (0..start).map(|p| self.memory[place(p)]).collect();
             for (position, at) in (start..).zip(row.span.clone()) {

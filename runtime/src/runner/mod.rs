@@ -18,6 +18,7 @@ pub mod candle;
 pub mod native;
 
 use crate::ids::BlockId;
+use crate::kv::BlockSpans;
 use crate::plan::BlockMove;
 use std::ops::Range;
 
@@ -41,7 +42,7 @@ pub struct BatchRow<'a> {
     pub span: Range<usize>,
     /// Tokens of the sequence that stand in KV memory once this row is computed.
     pub context_tokens: usize,
-    /// Where they stand: position `p` in block `table[p / block_tokens]`.
+    /// The blocks in which they stand, in the order of their positions, cut as [`ForwardShape::spans`] says.
     pub table: &'a [BlockId],
 }
 
@@ -50,10 +51,36 @@ pub struct BatchRow<'a> {
 pub struct ForwardShape {
     /// Length of a row of logits.
     pub vocab_size: usize,
-    /// Positions per KV block.
-    pub block_tokens: usize,
+    /// Positions of each KV block of a sequence.
+    pub spans: BlockSpans,
     /// Blocks of KV memory.
     pub num_blocks: usize,
+}
+
+/// What a model's KV memory is cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Positions of each block of a sequence.
+    pub spans: BlockSpans,
+    /// Bytes of a block in all layers: keys and values, and scales and biases where they are quantised.
+    pub block_bytes: usize,
+}
+
+impl KvShape {
+    /// Bytes that a token takes in all layers; where only the first ones are not quantised, one behind them.
+    pub fn bytes_per_token(&self) -> usize {
+        self.block_bytes / self.spans.largest()
+    }
+
+    /// Bytes that each of the first tokens takes, where they alone are not quantised.
+    pub fn bytes_per_first_token(&self) -> Option<usize> {
+        (self.spans.head_end() > 0).then(|| self.block_bytes / self.spans.smallest())
+    }
+
+    /// Bytes of the blocks of a sequence of `tokens`.
+    pub fn bytes(&self, tokens: usize) -> u64 {
+        self.block_bytes as u64 * self.spans.holding(tokens) as u64
+    }
 }
 
 /// How far loading has come.

@@ -15,7 +15,7 @@ pub use settle::Settled;
 
 use crate::config::SchedulerConfig;
 use crate::ids::{KvEpoch, RequestId, SeqId, SlotId, StepId, WorkerId};
-use crate::kv::{LeaseSink, Reserve};
+use crate::kv::{BlockSpans, LeaseSink, Reserve};
 use crate::plan::{BlockMove, NewSlot, StepPlan};
 use crate::sequence::{Finish, NewRequest, SeqDelta, Sequence, SequenceError, State};
 use policy::Intent;
@@ -27,8 +27,8 @@ use step_cost::StepCost;
 /// What the scheduler must know of the model and its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Positions per KV block.
-    pub block_tokens: usize,
+    /// Positions of each KV block of a sequence.
+    pub spans: BlockSpans,
     /// Blocks of KV memory.
     pub num_blocks: usize,
     /// Most tokens of a sequence, prompt and answer together.
@@ -38,7 +38,7 @@ pub struct Limits {
 impl Limits {
     /// Most tokens of a sequence that both the model and its KV memory can hold.
     pub fn sequence_tokens(&self) -> usize {
-        self.context_tokens.min(self.num_blocks * self.block_tokens)
+        self.context_tokens.min(self.spans.start(self.num_blocks))
     }
 }
 
@@ -134,7 +134,7 @@ impl Scheduler {
     pub fn new(config: SchedulerConfig, limits: Limits, epoch: KvEpoch, sink: Arc<dyn LeaseSink>) -> Self {
         let slots = u32::try_from(config.max_sequences.get()).expect("a slot id is 32 bits wide");
         Self {
-            cost: StepCost::new(config.decode_stall_budget(), limits.block_tokens),
+            cost: StepCost::new(config.decode_stall_budget(), limits.spans.smallest()),
             config,
             limits,
             sink,

@@ -172,7 +172,7 @@ impl Scheduler {
     /// for in whole blocks.
     fn share(&self, left: usize, budget: usize) -> usize {
         let most = left.min(self.config.prefill_chunk.get());
-        if most <= budget { most } else { budget - budget % self.limits.block_tokens }
+        if most <= budget { most } else { budget - budget % self.limits.spans.smallest() }
     }
 
     fn intend_forks(&self, parent: &Sequence, intents: &mut Vec<Intent>) {
@@ -198,7 +198,7 @@ impl Scheduler {
             Intent::Decode(seq) => {
                 let sequence = &self.sequences[&seq];
                 let tokens = sequence.tokens.len();
-                let grows = tokens > sequence.blocks * self.limits.block_tokens;
+                let grows = tokens > self.limits.spans.start(sequence.blocks);
                 grows.then_some(ReserveRow::Extend { seq, tokens })
             }
             Intent::Admit { seq, .. } => {
@@ -265,7 +265,7 @@ impl Scheduler {
         let sequence = self.sequences.get_mut(&seq)?;
         let State::Decode { slot, .. } = sequence.state else { return None };
         let mut new_blocks = Vec::new();
-        if sequence.tokens.len() > sequence.blocks * self.limits.block_tokens {
+        if sequence.tokens.len() > self.limits.spans.start(sequence.blocks) {
             let Some(Grant::Extended { blocks, .. }) = grants.remove(&seq) else { return None };
             sequence.blocks += blocks.len();
             new_blocks = blocks;
@@ -280,7 +280,7 @@ impl Scheduler {
         let mut span = start..end.min(start + budget);
         // The end of a shared prompt is computed once the siblings have blocks to receive it.
         if span.end == end && !self.siblings(sequence).all(|id| grants.contains_key(&id)) {
-            span.end = (end - 1) / self.limits.block_tokens * self.limits.block_tokens;
+            span.end = (end - 1) / self.limits.spans.smallest() * self.limits.spans.smallest();
         }
         if span.end <= span.start {
             return None;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::{Grant, Granted, KvAccounts, Reserve, ReserveRow};
+use crate::kv::{BlockSpans, Grant, Granted, KvAccounts, Reserve, ReserveRow};
 use crate::local::LocalEngine;
 use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, SlotRunner};
 use crate::sampling::SamplingParams;
@@ -13,6 +13,7 @@ const VOCAB: usize = 97;
 struct Setup {
     config: SchedulerConfig,
     num_blocks: usize,
+    spans: BlockSpans,
     faults: FaultScript,
 }
 
@@ -28,17 +29,17 @@ impl Setup {
             prefill_chunk: at_least_one(16),
             ..SchedulerConfig::default()
         };
-        Self { config, num_blocks, faults: FaultScript::default() }
+        Self { config, num_blocks, spans: BLOCK.into(), faults: FaultScript::default() }
     }
 
     fn runner(&self) -> SlotRunner {
-        let config = FakeConfig { faults: self.faults.clone(), ..FakeConfig::new(self.num_blocks, BLOCK) };
+        let config = FakeConfig { faults: self.faults.clone(), ..FakeConfig::new(self.num_blocks, self.spans) };
         SlotRunner::new(Box::new(FakeForward::new(config)))
     }
 
     fn engine(&self) -> LocalEngine {
-        let limits = Limits { block_tokens: BLOCK, num_blocks: self.num_blocks, context_tokens: 200 };
-        let accounts = KvAccounts::new(self.num_blocks, BLOCK, 7, true, KvEpoch::default());
+        let limits = Limits { spans: self.spans, num_blocks: self.num_blocks, context_tokens: 200 };
+        let accounts = KvAccounts::new(self.num_blocks, self.spans, 7, true, KvEpoch::default());
         LocalEngine::new(
             |sink| Scheduler::new(self.config.clone(), limits, KvEpoch::default(), sink),
             accounts,
@@ -185,6 +186,22 @@ fn short_memory_preempts_the_youngest_and_changes_no_token() {
 }
 
 #[test]
+fn blocks_behind_the_first_ones_hold_more_and_change_no_token() {
+    // 3 blocks of 4 positions, then blocks of 16: 76 positions in the place of 28.
+    let setup = Setup { spans: BlockSpans::new(3, BLOCK, 4 * BLOCK), ..Setup::new(7) };
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 50), 20, 1), Instant::now());
+    let first = run(&mut engine);
+    engine.submit(request(2, prompt(1, 50), 20, 1), Instant::now());
+
+    let again = run(&mut engine);
+
+    let expected = FakeForward::expected_answer(&prompt(1, 50), 20, VOCAB);
+    assert_eq!((&first[&SeqId(100)].tokens, &again[&SeqId(200)].tokens), (&expected, &expected));
+    assert_eq!(again[&SeqId(200)].cached_tokens, Some(3 * 4 + 2 * 16));
+}
+
+#[test]
 fn a_cancelled_sequence_gives_its_blocks_back() {
     let setup = Setup::new(64);
     let mut engine = setup.engine();
@@ -306,6 +323,12 @@ enum Op {
     LoseEngine,
 }
 
+/// Blocks of one size, or larger ones behind the first few.
+fn spans() -> impl Strategy<Value = BlockSpans> {
+    let two_sizes = (1..8usize, 2..5usize).prop_map(|(head, times)| BlockSpans::new(head, BLOCK, times * BLOCK));
+    prop_oneof![Just(BLOCK.into()), two_sizes]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1..40usize, 1..16usize, 1..4u64)
@@ -324,8 +347,12 @@ proptest! {
     /// Random arrivals, cancels, pauses and faults: every sequence that ends well has exactly the tokens that the model
     /// gives it alone, everything ends, and no block is lost.
     #[test]
-    fn every_schedule_gives_the_same_tokens_and_loses_no_block(ops in prop::collection::vec(op(), 1..160)) {
-        let setup = Setup::new(20);
+    fn every_schedule_gives_the_same_tokens_and_loses_no_block(
+        spans in spans(),
+        ops in prop::collection::vec(op(), 1..160),
+    ) {
+        // Room for the longest sequence, and for half of another one.
+        let setup = Setup { spans, ..Setup::new(spans.holding(80)) };
         let mut engine = setup.engine();
         let now = Instant::now();
         let mut submitted: HashMap<SeqId, (Vec<u32>, usize)> = HashMap::new();

@@ -1,6 +1,6 @@
 use super::compare::argmax;
 use lmx_runtime::checkpoint::Checkpoint;
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeMode, KvFormat};
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::kernels::Form;
 use lmx_runtime::runner::candle::{CandleForward, CandleModel};
@@ -36,7 +36,7 @@ pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
 }
 
 pub(crate) fn native(checkpoint: &Checkpoint, mode: ComputeMode, form: Form, threads: usize) -> Driver<NativeForward> {
-    native_with(checkpoint, mode, form, &Threads::anywhere(size(threads)).into())
+    native_with(checkpoint, mode, form, &Threads::anywhere(size(threads)).into(), &KvFormat::default())
 }
 
 pub(crate) fn native_with(
@@ -44,9 +44,10 @@ pub(crate) fn native_with(
     mode: ComputeMode,
     form: Form,
     options: &LoadOptions,
+    format: &KvFormat,
 ) -> Driver<NativeForward> {
     let model = NativeModel::load(checkpoint, mode, options, &mut |_| {}).unwrap();
-    Driver::new(NativeForward::new(model, form, &options.threads, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
+    Driver::new(NativeForward::new(model, form, &options.threads, size(NUM_BLOCKS), format).unwrap())
 }
 
 fn size(n: usize) -> NonZeroUsize {
@@ -79,7 +80,7 @@ impl<F: Forward> Driver<F> {
             positions.extend((0..new.len()).map(|i| (sequence.computed + i) as u32));
             spans.push(start..tokens.len());
             sequence.computed += new.len();
-            while sequence.table.len() * BLOCK_TOKENS < sequence.computed {
+            while sequence.table.len() < self.forward.shape().spans.holding(sequence.computed) {
                 sequence.table.push(self.free.pop().expect("the driver has blocks for every fixture"));
             }
         }

@@ -5,7 +5,7 @@ mod text;
 
 use super::args::{InspectArgs, Outcome};
 use super::examine::examine;
-use super::terminal::{advice, backend, configuration, fail_load, print};
+use super::terminal::{advice, backend, configuration, fail, fail_load, presets, print};
 use crate::catalog::resolve;
 use lmx_runtime::checkpoint::LoadError;
 use report::Report;
@@ -13,22 +13,35 @@ use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Outcome {
-    let config = match configuration(&args.config, args.config.set.clone()) {
-        Ok(loaded) => loaded.config,
+    let loaded = match configuration(&args.config, args.config.set.clone()) {
+        Ok(loaded) => loaded,
         Err(outcome) => return outcome,
+    };
+    // What the model would be served with: its preset may say how keys and values are kept.
+    let presets = match presets() {
+        Ok(presets) => presets,
+        Err(outcome) => return outcome,
+    };
+    let config = match presets.resolve(&args.model, None, &loaded) {
+        Ok(effective) => effective.config,
+        Err(error) => return fail(Outcome::Usage, error),
     };
     let backend = match backend(&config.compute) {
         Ok(backend) => backend,
         Err(outcome) => return outcome,
     };
     let examined = resolve(&args.model, &config.models).and_then(|source| examine(&source));
-    let report = match examined {
-        Ok(model) => Report::new(&args.model, &model, &backend),
+    let model = match examined {
+        Ok(model) => model,
         Err(error) if args.json => {
             print(&(broken(&args.model, &error) + "\n"));
             return Outcome::Failed;
         }
         Err(error) => return fail_load(&error),
+    };
+    let report = match backend.kv_shape(&model.blueprint, &config.kv.format()) {
+        Ok(kv) => Report::new(&args.model, &model, &backend, kv),
+        Err(error) => return fail(Outcome::Usage, error),
     };
     if args.json {
         print(&(serde_json::to_string(&report).expect("a report is plain data") + "\n"));
@@ -48,7 +61,7 @@ fn broken(model: &str, error: &LoadError) -> String {
 mod tests {
     use super::*;
     use lmx_runtime::checkpoint::{MissingFile, Source};
-    use lmx_runtime::config::ComputeConfig;
+    use lmx_runtime::config::{ComputeConfig, KvConfig};
     use lmx_runtime::runner::Backend;
     use std::path::{Path, PathBuf};
 
@@ -61,8 +74,27 @@ mod tests {
     }
 
     fn of_folder(name: &str, folder: PathBuf) -> Report {
+        with_kv(name, folder, &KvConfig::default())
+    }
+
+    fn with_kv(name: &str, folder: PathBuf, kv: &KvConfig) -> Report {
         let backend = Backend::choose(&ComputeConfig::default()).unwrap();
-        Report::new(name, &examine(&Source::Folder(folder)).unwrap(), &backend)
+        let model = examine(&Source::Folder(folder)).unwrap();
+        let kv = backend.kv_shape(&model.blueprint, &kv.format()).unwrap();
+        Report::new(name, &model, &backend, kv)
+    }
+
+    // Three layers, two key heads of 32: keys and values are 2 * 3 * 2 * 32 components.
+    #[test]
+    fn quantised_keys_and_values_are_counted_with_their_scales_and_biases() {
+        let line = |kv: KvConfig| {
+            let text = with_kv("m", fixture("llama-q6g128"), &KvConfig { group_size: 32, ..kv }).to_text();
+            text.lines().find_map(|line| line.strip_prefix("kv memory")).unwrap().trim().to_owned()
+        };
+
+        insta::assert_snapshot!(line(KvConfig { bits: 16, ..KvConfig::default() }));
+        insta::assert_snapshot!(line(KvConfig { bits: 8, ..KvConfig::default() }));
+        insta::assert_snapshot!(line(KvConfig { bits: 4, quantized_start: 20, ..KvConfig::default() }));
     }
 
     #[test]

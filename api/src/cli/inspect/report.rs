@@ -1,7 +1,7 @@
 use super::super::examine::Examined;
 use super::super::units;
 use super::text::{Text, Token};
-use lmx_runtime::runner::Backend;
+use lmx_runtime::runner::{Backend, KvShape};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,8 +36,11 @@ pub(super) struct Report {
     pub(super) memory_bytes: u64,
     /// What stays in the file, and in memory only as long as the system has room.
     mapped_bytes: u64,
-    /// In the configured compute mode on this machine's device.
+    /// As configured, on this machine's device: keys, values, and scales and biases where they are quantised. Behind the
+    /// first tokens where those are not.
     kv_bytes_per_token: usize,
+    /// Of the tokens before `kv.quantized_start`, if there are any.
+    kv_bytes_per_first_token: Option<usize>,
     kv_bytes_full_context: u64,
     pub(super) eos_tokens: Vec<Token>,
     special_tokens: BTreeMap<&'static str, Token>,
@@ -64,9 +67,8 @@ pub(super) struct Stored {
 
 impl Report {
     /// `id`: the name that the model was asked for by.
-    pub(super) fn new(id: &str, model: &Examined, backend: &Backend) -> Self {
+    pub(super) fn new(id: &str, model: &Examined, backend: &Backend, kv: KvShape) -> Self {
         let Examined { checkpoint, blueprint, facts } = model;
-        let kv_bytes = backend.kv_bytes_per_token(blueprint);
         let storage: Vec<Stored> = facts
             .storage
             .iter()
@@ -99,8 +101,9 @@ impl Report {
             backend: backend.describe(),
             memory_bytes: model.memory_bytes(backend),
             mapped_bytes: backend.mapped_bytes(blueprint, checkpoint),
-            kv_bytes_per_token: kv_bytes,
-            kv_bytes_full_context: kv_bytes as u64 * facts.context_tokens as u64,
+            kv_bytes_per_token: kv.bytes_per_token(),
+            kv_bytes_per_first_token: kv.bytes_per_first_token(),
+            kv_bytes_full_context: kv.bytes(facts.context_tokens),
             eos_tokens,
             special_tokens,
             chat_templates,
@@ -131,6 +134,9 @@ impl Report {
             0 => String::new(),
             bytes => format!("; {} stay in the file", units::bytes(bytes)),
         };
+        let first = self
+            .kv_bytes_per_first_token
+            .map_or_else(String::new, |bytes| format!(" ({} per token of the first ones)", units::bytes(bytes as u64)));
         let tokens = |tokens: &[Token]| list(tokens.iter().map(Token::to_string));
         let specials = self.special_tokens.iter().map(|(role, token)| format!("{role} {token}"));
         let mut rows = vec![
@@ -154,7 +160,7 @@ impl Report {
             (
                 "kv memory",
                 format!(
-                    "{} per token, {} for a full context",
+                    "{} per token{first}, {} for a full context",
                     units::bytes(self.kv_bytes_per_token as u64),
                     units::bytes(self.kv_bytes_full_context)
                 ),

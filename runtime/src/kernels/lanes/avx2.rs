@@ -280,6 +280,31 @@ impl Lanes for Avx2 {
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
     }
+
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Floats {
+        let bytes = widen_bytes(from);
+        both!(_mm256_cvtepi32_ps, bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn load_low4(from: *const u8) -> Floats {
+        let (bytes, mask) = (widen_bytes(from), [_mm256_set1_epi32(15); 2]);
+        let low = both!(_mm256_and_si256, bytes, mask);
+        both!(_mm256_cvtepi32_ps, low)
+    }
+
+    #[inline(always)]
+    unsafe fn load_high4(from: *const u8) -> Floats {
+        let bytes = widen_bytes(from);
+        let high = both!(_mm256_srli_epi32::<4>, bytes);
+        both!(_mm256_cvtepi32_ps, high)
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_bytes(from: *const u8) -> Ints {
+    [_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())), _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(8).cast()))]
 }
 
 #[inline(always)]

@@ -232,4 +232,24 @@ impl Lanes for Avx512 {
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
     }
+
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(widen_bytes(from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_low4(from: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_and_si512(widen_bytes(from), _mm512_set1_epi32(15)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_high4(from: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(widen_bytes(from)))
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_bytes(from: *const u8) -> __m512i {
+    _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))
 }

@@ -98,6 +98,13 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
 
     /// Asks for a cache line that will be read soon; any address.
     unsafe fn prefetch(from: *const u8);
+
+    /// Reads sixteen bytes, unsigned.
+    unsafe fn load_u8(from: *const u8) -> Self::F;
+    /// The low halves of sixteen bytes.
+    unsafe fn load_low4(from: *const u8) -> Self::F;
+    /// The high halves of sixteen bytes.
+    unsafe fn load_high4(from: *const u8) -> Self::F;
 }
 
 /// A set of instructions that the kernels are compiled for, and that this processor has.

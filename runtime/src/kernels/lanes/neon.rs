@@ -268,6 +268,32 @@ impl Lanes for Neon {
     // There is no stable intrinsic for it, and the processors' own prefetchers follow the one stream.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Floats {
+        widen_bytes(vld1q_u8(from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_low4(from: *const u8) -> Floats {
+        widen_bytes(vandq_u8(vld1q_u8(from), vdupq_n_u8(15)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_high4(from: *const u8) -> Floats {
+        widen_bytes(vshrq_n_u8::<4>(vld1q_u8(from)))
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_bytes(bytes: uint8x16_t) -> Floats {
+    let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes));
+    [
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
+        vcvtq_f32_u32(vmovl_high_u16(low)),
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
+        vcvtq_f32_u32(vmovl_high_u16(high)),
+    ]
 }
 
 #[inline(always)]

@@ -173,6 +173,18 @@ impl Lanes for Portable {
     }
 
     unsafe fn prefetch(_: *const u8) {}
+
+    unsafe fn load_u8(from: *const u8) -> [f32; 16] {
+        from.cast::<[u8; 16]>().read_unaligned().map(f32::from)
+    }
+
+    unsafe fn load_low4(from: *const u8) -> [f32; 16] {
+        from.cast::<[u8; 16]>().read_unaligned().map(|byte| f32::from(byte & 15))
+    }
+
+    unsafe fn load_high4(from: *const u8) -> [f32; 16] {
+        from.cast::<[u8; 16]>().read_unaligned().map(|byte| f32::from(byte >> 4))
+    }
 }
 
 fn dot(sum: [i32; 16], codes: [u8; 64], quad: [i32; 4]) -> [i32; 16] {

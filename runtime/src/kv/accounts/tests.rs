@@ -5,7 +5,11 @@ use std::collections::HashSet;
 const BLOCK: usize = 4;
 
 fn accounts(num_blocks: usize) -> KvAccounts {
-    KvAccounts::new(num_blocks, BLOCK, 42, true, KvEpoch::default())
+    accounts_of(num_blocks, BLOCK.into())
+}
+
+fn accounts_of(num_blocks: usize, spans: BlockSpans) -> KvAccounts {
+    KvAccounts::new(num_blocks, spans, 42, true, KvEpoch::default())
 }
 
 fn admit(accounts: &mut KvAccounts, seq: u64, tokens: &[u32]) -> Grant {
@@ -105,6 +109,22 @@ fn an_older_epoch_changes_nothing() {
     assert_eq!(stale.rows, [Grant::Denied { seq: SeqId(2) }]);
 }
 
+#[test]
+fn larger_blocks_behind_the_first_ones_are_shared_as_wholes() {
+    let mut kv = accounts_of(16, BlockSpans::new(2, 4, 8));
+    admit(&mut kv, 1, &prompt(20));
+    commit(&mut kv, 1, &prompt(15));
+
+    // 4 + 4 positions, and the block of eight behind them once it is full.
+    let cached = |grant: Grant| match grant {
+        Grant::Admitted { blocks, cached_tokens, .. } => (blocks.len(), cached_tokens),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cached(admit(&mut kv, 2, &prompt(20))), (4, 8));
+    commit(&mut kv, 1, &(15..20).collect::<Vec<_>>());
+    assert_eq!(cached(admit(&mut kv, 3, &prompt(20))), (4, 16));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Admit { prompt: usize, len: usize },
@@ -156,8 +176,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn accounting_holds_under_random_operations(ops in prop::collection::vec(op(), 1..120)) {
-        let mut kv = accounts(24);
+    fn accounting_holds_under_random_operations(
+        head in 0..4usize,
+        times in 1..4usize,
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let spans = BlockSpans::new(head, BLOCK, times * BLOCK);
+        let mut kv = accounts_of(24, spans);
         let mut live: Vec<Model> = Vec::new();
         let mut next = 0u64;
         for op in ops {
@@ -168,8 +193,8 @@ proptest! {
                     let tokens: Vec<u32> = (0..len as u32).map(|i| prompt as u32 * 1000 + i).collect();
                     next += 1;
                     if let Grant::Admitted { seq, blocks, cached_tokens } = admit(&mut kv, next, &tokens) {
-                        prop_assert!(cached_tokens < tokens.len() && cached_tokens % BLOCK == 0);
-                        prop_assert_eq!(blocks.len(), tokens.len().div_ceil(BLOCK));
+                        prop_assert!(cached_tokens < tokens.len() && spans.start(spans.full(cached_tokens)) == cached_tokens);
+                        prop_assert_eq!(blocks.len(), spans.holding(tokens.len()));
                         live.push(Model { seq, tokens, committed: cached_tokens, blocks });
                     }
                 }
@@ -182,7 +207,7 @@ proptest! {
                     if let Grant::Extended { blocks, .. } = &granted.rows[0] {
                         model.blocks.extend(blocks);
                         model.tokens.extend((0..by as u32).map(|i| 5000 + i));
-                        prop_assert_eq!(model.blocks.len(), tokens.div_ceil(BLOCK));
+                        prop_assert_eq!(model.blocks.len(), spans.holding(tokens));
                     }
                 }
                 Op::Fork { nth } if !live.is_empty() => {

@@ -54,7 +54,7 @@ impl Forward for CandleForward {
     fn shape(&self) -> ForwardShape {
         ForwardShape {
             vocab_size: self.model.spec().vocab,
-            block_tokens: self.kv.block_tokens,
+            spans: self.kv.block_tokens.into(),
             num_blocks: self.kv.num_blocks,
         }
     }

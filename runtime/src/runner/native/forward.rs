@@ -1,10 +1,11 @@
 use super::buffers::{Buffers, Widths};
-use super::kv::{self, KvMemory};
+use super::kv::{KvMemory, Layouts};
 use super::model::NativeModel;
 use super::rope_table::RopeTable;
 use super::step::Step;
 use crate::checkpoint::LoadError;
-use crate::kernels::{Form, TILE};
+use crate::config::KvFormat;
+use crate::kernels::Form;
 use crate::plan::BlockMove;
 use crate::runner::check::{check, check_moves};
 use crate::runner::team::{Team, Threads};
@@ -25,25 +26,21 @@ pub struct NativeForward {
 }
 
 impl NativeForward {
-    /// Allocates KV memory of `num_blocks` blocks of `block_tokens` positions and starts all threads but the caller's.
+    /// Allocates KV memory of `num_blocks` blocks and starts all threads but the caller's.
     ///
     /// # Errors
-    /// [`LoadError::Device`] if the system has no such memory or threads, or a block is not a multiple of 16 positions.
+    /// [`LoadError::Device`] if the system has no such memory or threads, or the kernels cannot read this format.
     pub fn new(
         model: Arc<NativeModel>,
         form: Form,
         threads: &Threads,
         num_blocks: NonZeroUsize,
-        block_tokens: NonZeroUsize,
+        format: &KvFormat,
     ) -> Result<Self, LoadError> {
         let device = |what: &str, message: String| LoadError::Device { what: what.to_owned(), message };
-        if !block_tokens.get().is_multiple_of(TILE) {
-            let message =
-                format!("blocks of {block_tokens} tokens: `kv.block_tokens` must be a multiple of {TILE} here");
-            return Err(device("kv memory", message));
-        }
-        let (blocks, tokens) = (num_blocks.get(), block_tokens.get());
-        let kv = KvMemory::new(&model.spec, kv::kind(model.mode), blocks, tokens, model.huge_pages)
+        let layouts = Layouts::new(&model.spec, model.mode, format);
+        let layouts = layouts.map_err(|error| device("kv memory", error.to_string()))?;
+        let kv = KvMemory::new(layouts, num_blocks.get(), model.huge_pages)
             .map_err(|error| device("kv memory", error.to_string()))?;
         let team = Team::new(threads.clone()).map_err(|error| device("threads", error.to_string()))?;
         let rope = RopeTable::new(&model.spec.rope);
@@ -54,11 +51,7 @@ impl NativeForward {
 
 impl Forward for NativeForward {
     fn shape(&self) -> ForwardShape {
-        ForwardShape {
-            vocab_size: self.model.spec.vocab,
-            block_tokens: self.kv.block_tokens,
-            num_blocks: self.kv.num_blocks,
-        }
+        ForwardShape { vocab_size: self.model.spec.vocab, spans: self.kv.spans, num_blocks: self.kv.num_blocks }
     }
 
     fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {

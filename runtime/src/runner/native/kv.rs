@@ -1,29 +1,25 @@
 use super::memory::HugeBytes;
-use crate::config::{ComputeMode, HugePages};
-use crate::kernels::{Float, KvLayout, TILE};
-use crate::model::DecoderSpec;
+use crate::config::{ComputeMode, HugePages, InvalidSetting, KvCodes, KvFormat};
+use crate::kernels::{Float, KvLayout, MAX_KV_GROUPS, TILE};
+use crate::kv::BlockSpans;
+use crate::model::{AttentionSpec, DecoderSpec};
 use crate::plan::BlockMove;
+use crate::runner::KvShape;
 use std::io;
 
 /// Keys and values of all layers, in blocks.
 #[derive(Debug)]
 pub(super) struct KvMemory {
-    pub(super) block_tokens: usize,
+    pub(super) spans: BlockSpans,
     pub(super) num_blocks: usize,
     layers: Vec<(KvLayout, HugeBytes)>,
 }
 
 impl KvMemory {
-    pub(super) fn new(
-        spec: &DecoderSpec,
-        kind: Float,
-        num_blocks: usize,
-        block_tokens: usize,
-        huge_pages: HugePages,
-    ) -> io::Result<Self> {
+    pub(super) fn new(layouts: Layouts, num_blocks: usize, huge_pages: HugePages) -> io::Result<Self> {
         let layer = |layout: KvLayout| Ok((layout, HugeBytes::new(num_blocks * layout.block_bytes(), huge_pages)?));
-        let layouts = layouts(spec, kind, block_tokens);
-        Ok(Self { block_tokens, num_blocks, layers: layouts.map(layer).collect::<io::Result<_>>()? })
+        let layers = layouts.layers.into_iter().map(layer).collect::<io::Result<_>>()?;
+        Ok(Self { spans: layouts.spans, num_blocks, layers })
     }
 
     /// Layout and first block of a layer.
@@ -44,25 +40,70 @@ impl KvMemory {
     }
 }
 
-/// Type of keys and values in memory.
-pub(super) fn kind(mode: ComputeMode) -> Float {
-    match mode {
-        ComputeMode::F32 => Float::F32,
-        ComputeMode::Int8 | ComputeMode::Int16 => Float::F16,
+/// Sizes of the KV memory that a model gets.
+///
+/// # Errors
+/// [`InvalidSetting`] for what the kernels cannot read, or the model's heads cannot be cut into.
+pub fn kv_shape(spec: &DecoderSpec, mode: ComputeMode, format: &KvFormat) -> Result<KvShape, InvalidSetting> {
+    let layouts = Layouts::new(spec, mode, format)?;
+    Ok(KvShape { spans: layouts.spans, block_bytes: layouts.layers.iter().map(KvLayout::block_bytes).sum() })
+}
+
+/// Where keys and values of each layer stand in a block.
+pub(super) struct Layouts {
+    spans: BlockSpans,
+    layers: Vec<KvLayout>,
+}
+
+impl Layouts {
+    pub(super) fn new(spec: &DecoderSpec, mode: ComputeMode, format: &KvFormat) -> Result<Self, InvalidSetting> {
+        let block_tokens = format.block_tokens.get();
+        if !block_tokens.is_multiple_of(TILE) {
+            return Err(InvalidSetting {
+                key: "kv.block_tokens",
+                reason: format!("{block_tokens} is no multiple of {TILE}, as the native executor needs it"),
+            });
+        }
+        if let Some(codes) = format.codes {
+            spec.layers.iter().try_for_each(|layer| check_groups(codes, &layer.attention))?;
+        }
+        let kind = match mode {
+            ComputeMode::F32 => Float::F32,
+            ComputeMode::Int8 | ComputeMode::Int16 => Float::F16,
+        };
+        let layout = |spans| {
+            move |layer: &crate::model::LayerSpec| KvLayout {
+                kind,
+                codes: format.codes,
+                kv_heads: layer.attention.kv_heads,
+                // Components beyond the head's own are zero and stay so.
+                head_dim: layer.attention.head_dim.next_multiple_of(TILE),
+                spans,
+            }
+        };
+        let mut spans = BlockSpans::from(block_tokens);
+        let head_blocks = format.quantized_start.div_ceil(block_tokens);
+        if format.codes.is_some() && head_blocks > 0 {
+            // So many that a block of floats has room for them.
+            let times = |layout: KvLayout| layout.float_strip_bytes().div_ceil(layout.strip_bytes());
+            let times = spec.layers.iter().map(layout(spans)).map(times).max().unwrap_or(1);
+            spans = BlockSpans::new(head_blocks, block_tokens, times * block_tokens);
+        }
+        Ok(Self { spans, layers: spec.layers.iter().map(layout(spans)).collect() })
     }
 }
 
-/// Bytes of KV memory that a token takes in all layers.
-pub fn kv_bytes_per_token(spec: &DecoderSpec, mode: ComputeMode) -> usize {
-    layouts(spec, kind(mode), TILE).map(|layout| layout.block_bytes() / TILE).sum()
-}
-
-fn layouts(spec: &DecoderSpec, kind: Float, block_tokens: usize) -> impl Iterator<Item = KvLayout> {
-    spec.layers.iter().map(move |layer| KvLayout {
-        kind,
-        kv_heads: layer.attention.kv_heads,
-        // Components beyond the head's own are zero and stay so.
-        head_dim: layer.attention.head_dim.next_multiple_of(TILE),
-        block_tokens,
-    })
+fn check_groups(codes: KvCodes, attention: &AttentionSpec) -> Result<(), InvalidSetting> {
+    let (group, dim) = (codes.group, attention.head_dim);
+    let fits = |group: usize| dim.is_multiple_of(group) && dim / group <= MAX_KV_GROUPS;
+    if fits(group) {
+        return Ok(());
+    }
+    let others: Vec<String> = [32, 64, 128].into_iter().filter(|&group| fits(group)).map(|n| n.to_string()).collect();
+    let advice = match &others[..] {
+        [] => "set kv.bits to 16".to_owned(),
+        others => format!("set it to {}, or kv.bits to 16", others.join(" or ")),
+    };
+    let reason = format!("groups of {group} do not divide the heads of this model, which are {dim} wide: {advice}");
+    Err(InvalidSetting { key: "kv.group_size", reason })
 }

@@ -18,6 +18,6 @@ mod stored;
 mod weights;
 
 pub use forward::NativeForward;
-pub use kv::kv_bytes_per_token;
+pub use kv::kv_shape;
 pub use model::{LoadOptions, NativeModel};
 pub use weights::weights_bytes;
