@@ -18,6 +18,7 @@ mod attention;
 mod dense;
 mod float;
 mod lanes;
+pub mod limits;
 mod math;
 mod prepare;
 mod rows;

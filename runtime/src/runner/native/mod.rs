@@ -11,8 +11,10 @@ mod model;
 mod rope_table;
 mod step;
 mod weights;
+mod workbench;
 
 pub use forward::NativeForward;
 pub use kv::kv_bytes_per_token;
 pub use model::NativeModel;
 pub use weights::weights_bytes;
+pub use workbench::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};
