@@ -1,5 +1,6 @@
 //! How fast models run here: scenarios, and reports of them for people and for programs.
 
+mod kernels;
 mod machine;
 mod report;
 mod runner;
@@ -7,6 +8,7 @@ mod scenario;
 pub mod serving;
 mod table;
 
+pub use kernels::{KernelReport, kernel_plan, measure_kernels, measure_machine};
 pub use machine::{Machine, resident_bytes};
 pub use report::{Figures, Report, Section};
 pub use runner::{RunnerError, RunnerReport, measure_runner};

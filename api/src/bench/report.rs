@@ -1,7 +1,9 @@
+use super::kernels::{KernelReport, limits_table};
 use super::machine::Machine;
 use super::runner::RunnerReport;
 use super::serving::ServingReport;
 use super::table::Table;
+use lmx_runtime::bench::LimitsFigure;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -36,6 +38,10 @@ pub struct Section {
 pub enum Figures {
     /// The forward pass alone.
     Runner(RunnerReport),
+    /// The kernels one by one.
+    Kernels(KernelReport),
+    /// What the machine could do at most.
+    Limits(LimitsFigure),
     /// A server.
     Serving(ServingReport),
 }
@@ -45,6 +51,8 @@ impl Section {
     pub fn tables(&self) -> Vec<Table> {
         match &self.figures {
             Figures::Runner(report) => report.tables(),
+            Figures::Kernels(report) => report.tables(),
+            Figures::Limits(limits) => vec![limits_table(limits)],
             Figures::Serving(report) => report.tables(),
         }
     }

@@ -17,12 +17,24 @@ pub enum Scenario {
     Prefix,
     /// The forward pass alone.
     Runner,
+    /// The kernels one by one, against what the machine could do at most.
+    Kernels,
+    /// What the machine could do at most.
+    Limits,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Short64, Self::Medium256, Self::Long512, Self::Concurrency, Self::Prefix, Self::Runner];
+    pub const ALL: [Self; 8] = [
+        Self::Short64,
+        Self::Medium256,
+        Self::Long512,
+        Self::Concurrency,
+        Self::Prefix,
+        Self::Runner,
+        Self::Kernels,
+        Self::Limits,
+    ];
     /// What is measured unless something else is asked for.
     pub const DEFAULT: [Self; 5] = [Self::Short64, Self::Medium256, Self::Long512, Self::Concurrency, Self::Prefix];
 
@@ -35,6 +47,8 @@ impl Scenario {
             Self::Concurrency => "concurrency",
             Self::Prefix => "prefix",
             Self::Runner => "runner",
+            Self::Kernels => "kernels",
+            Self::Limits => "limits",
         }
     }
 
@@ -42,7 +56,7 @@ impl Scenario {
     pub fn is_served(self) -> bool {
         match self {
             Self::Short64 | Self::Medium256 | Self::Long512 | Self::Concurrency | Self::Prefix => true,
-            Self::Runner => false,
+            Self::Runner | Self::Kernels | Self::Limits => false,
         }
     }
 
@@ -51,7 +65,7 @@ impl Scenario {
         match self {
             Self::Short64 | Self::Medium256 | Self::Concurrency => 3,
             Self::Long512 => 2,
-            Self::Prefix | Self::Runner => 5,
+            Self::Prefix | Self::Runner | Self::Kernels | Self::Limits => 5,
         }
     }
 
@@ -62,7 +76,7 @@ impl Scenario {
             Self::Short64 => square(64),
             Self::Medium256 => square(256),
             Self::Long512 => square(512),
-            Self::Concurrency | Self::Prefix | Self::Runner => None,
+            Self::Concurrency | Self::Prefix | Self::Runner | Self::Kernels | Self::Limits => None,
         }
     }
 }

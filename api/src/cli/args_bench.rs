@@ -26,12 +26,19 @@ pub struct BenchArgs {
     #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true, requires = "url")]
     pub api_key: Option<String>,
     /// What to measure: short_64, medium_256, long_512 (one stream, so many tokens in and out), concurrency, prefix,
-    /// runner (the forward pass alone). May be repeated. Without it: all that are served.
+    /// runner (the forward pass alone), kernels (each of its kernels), limits (what the machine could do at most). May
+    /// be repeated. Without it: all that are served.
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<Scenario>,
-    /// How many streams at once. Without it: 1, 4, 16 served, 1, 2, 4, 8, 16 of the runner.
+    /// How many streams at once; 0: none. Without it: 1, 4, 16 served, 1, 2, 4, 8, 16 of the runner.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
-    pub concurrency: Vec<NonZeroUsize>,
+    pub concurrency: Vec<usize>,
+    /// Lengths of the runner's prompts; 0: none. Without it: 512, 2048.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub prompt_tokens: Vec<usize>,
+    /// Tokens of context after which the runner's one stream decodes; 0: none. Without it: 128, 2048.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub context_tokens: Vec<usize>,
     /// Repetitions of each measurement. Without it: 2 to 5, as the scenario says.
     #[arg(long, value_name = "N")]
     pub repeat: Option<NonZeroUsize>,
@@ -81,15 +88,25 @@ impl BenchArgs {
     pub fn repetitions(&self, scenario: Scenario) -> usize {
         self.repeat.map_or(scenario.repeat(), NonZeroUsize::get)
     }
+}
 
-    /// Numbers of streams: those that were asked for in order, else `default`.
-    pub fn levels(&self, default: &[usize]) -> Vec<usize> {
-        let mut levels: Vec<usize> = self.concurrency.iter().map(|level| level.get()).collect();
-        if levels.is_empty() {
-            levels = default.to_vec();
-        }
-        levels.sort_unstable();
-        levels.dedup();
-        levels
+/// The numbers that were asked for, in order and without 0, else `default`.
+pub(super) fn numbers(asked: &[usize], default: &[usize]) -> Vec<usize> {
+    let mut numbers = if asked.is_empty() { default.to_vec() } else { asked.to_vec() };
+    numbers.retain(|&number| number > 0);
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_in_order_and_nothing_can_be_asked_for() {
+        assert_eq!(numbers(&[], &[1, 4]), [1, 4]);
+        assert_eq!(numbers(&[16, 2, 16], &[1, 4]), [2, 16]);
+        assert_eq!(numbers(&[0], &[1, 4]), [0; 0]);
     }
 }

@@ -1,17 +1,20 @@
 //! `lmx bench`: how fast models run here.
 
 use super::args::{ConfigFlags, Outcome};
-use super::args_bench::BenchArgs;
+use super::args_bench::{BenchArgs, numbers};
 use super::own_server;
 use super::serve::Setup;
 use super::terminal::{backend, configuration, fail, fail_load, print, use_threads};
 use crate::bench::serving::{Endpoint, ServingBench, ServingError, ServingReport};
-use crate::bench::{Figures, Machine, Report, RunnerError, RunnerReport, Scenario, Section, measure_runner};
+use crate::bench::{Figures, KernelReport, Machine, Report, RunnerError, RunnerReport, Scenario, Section};
+use crate::bench::{kernel_plan, measure_kernels, measure_machine, measure_runner};
 use crate::builtin;
 use crate::catalog::resolve;
 use crate::config::Config;
 use lmx_runtime::bench::RunnerPlan;
 use lmx_runtime::checkpoint::Checkpoint;
+use lmx_runtime::model::Blueprint;
+use std::num::NonZeroUsize;
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Outcome {
@@ -48,9 +51,10 @@ fn measure(args: &BenchArgs) -> Result<(Report, Outcome), Outcome> {
     };
     let mut sections = Vec::new();
     // The model of the one is gone before that of the other is there.
-    for &scenario in args.wanted().iter().filter(|scenario| !scenario.is_served()) {
-        let report = runner(args, &loaded.config)?;
-        sections.push(Section { scenario: scenario.name(), figures: Figures::Runner(report) });
+    for &scenario in args.wanted() {
+        if let Some(figures) = inside(args, &loaded.config, scenario)? {
+            sections.push(Section { scenario: scenario.name(), figures });
+        }
     }
     let mut model = args.model.clone().unwrap_or_else(|| builtin::ID.to_owned());
     let mut computed_by = backend(&loaded.config.compute)?.describe();
@@ -58,7 +62,8 @@ fn measure(args: &BenchArgs) -> Result<(Report, Outcome), Outcome> {
     if served {
         let mut bench = connect(args, setup)?;
         if args.url.is_some() {
-            (bench.endpoint().model().clone_into(&mut model), bench.endpoint().url().clone_into(&mut computed_by));
+            bench.endpoint().model().clone_into(&mut model);
+            bench.endpoint().url().clone_into(&mut computed_by);
         }
         for &scenario in args.wanted().iter().filter(|scenario| scenario.is_served()) {
             let mut report = serve(args, &mut bench, scenario).map_err(failed)?;
@@ -110,8 +115,21 @@ fn serve(args: &BenchArgs, bench: &mut ServingBench, scenario: Scenario) -> Resu
     match scenario.load() {
         Some(load) => bench.single(load, runs),
         None if scenario == Scenario::Prefix => bench.prefix(runs),
-        None => bench.concurrency(&args.levels(&[1, 4, 16]), runs),
+        None => bench.concurrency(&numbers(&args.concurrency, &[1, 4, 16]), runs),
     }
+}
+
+/// Measures a scenario that needs no server; `None` for the others.
+fn inside(args: &BenchArgs, config: &Config, scenario: Scenario) -> Result<Option<Figures>, Outcome> {
+    Ok(match scenario {
+        Scenario::Runner => Some(Figures::Runner(runner(args, config)?)),
+        Scenario::Kernels => Some(Figures::Kernels(kernels(args, config)?)),
+        Scenario::Limits => {
+            let limits = measure_machine(threads(config), repetitions(args, scenario));
+            Some(Figures::Limits(limits.map_err(|error| fail_load(&error))?))
+        }
+        Scenario::Short64 | Scenario::Medium256 | Scenario::Long512 | Scenario::Concurrency | Scenario::Prefix => None,
+    })
 }
 
 fn runner(args: &BenchArgs, config: &Config) -> Result<RunnerReport, Outcome> {
@@ -135,7 +153,36 @@ fn runner(args: &BenchArgs, config: &Config) -> Result<RunnerReport, Outcome> {
 
 fn runner_plan(args: &BenchArgs, config: &Config) -> RunnerPlan {
     let plan = RunnerPlan::default();
-    let streams = args.levels(&plan.streams);
-    let repeat = args.repeat.unwrap_or(plan.repeat);
-    RunnerPlan { streams, chunk: config.scheduler.prefill_chunk, repeat, ..plan }
+    RunnerPlan {
+        prefill: numbers(&args.prompt_tokens, &plan.prefill),
+        contexts: numbers(&args.context_tokens, &plan.contexts),
+        streams: numbers(&args.concurrency, &plan.streams),
+        chunk: config.scheduler.prefill_chunk,
+        repeat: args.repeat.unwrap_or(plan.repeat),
+        ..plan
+    }
+}
+
+/// The kernels in the sizes of the model that was named, else in those of common models.
+fn kernels(args: &BenchArgs, config: &Config) -> Result<KernelReport, Outcome> {
+    let blueprint = match &args.model {
+        Some(name) => {
+            let checkpoint = resolve(name, &config.models).and_then(|source| Checkpoint::open(&source));
+            Some(checkpoint.and_then(|checkpoint| Blueprint::read(&checkpoint)).map_err(|error| fail_load(&error))?)
+        }
+        None => None,
+    };
+    let modes = args.compute.map(|mode| vec![mode]);
+    let plan = kernel_plan(blueprint.as_ref(), modes, repetitions(args, Scenario::Kernels));
+    let mut said = |what: &str| eprintln!("{}: {what}", Scenario::Kernels);
+    measure_kernels(plan, threads(config), &mut said).map_err(|error| fail_load(&error))
+}
+
+fn repetitions(args: &BenchArgs, scenario: Scenario) -> NonZeroUsize {
+    NonZeroUsize::new(args.repetitions(scenario)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// As the native executor has them.
+fn threads(config: &Config) -> NonZeroUsize {
+    config.compute.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }

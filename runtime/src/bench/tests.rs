@@ -1,7 +1,10 @@
 use super::*;
+use crate::config::ComputeMode;
 use crate::ids::BlockId;
-use crate::model::{DecoderSpec, RopeScaling, RopeSpec};
+use crate::kernels::Form;
+use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopeScaling, RopeSpec};
 use crate::plan::BlockMove;
+use crate::runner::native::ProductShape;
 use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -126,4 +129,62 @@ fn what_a_model_cannot_take_is_left_out_and_named() {
     assert_eq!((fitting.prefill, fitting.contexts), (vec![512, 2048], vec![128]));
     assert_eq!(left_out, ["decoding after 2048 tokens"]);
     assert_eq!(RunnerPlan::default().fit(4096), (RunnerPlan::default(), Vec::new()));
+}
+
+fn positive(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+#[test]
+fn every_kernel_is_measured_and_its_rates_follow_its_time() {
+    let quantization = Quantization { bits: 4, group_size: 64 };
+    let plan = KernelPlan {
+        shapes: vec![ProductShape { outputs: 40, inputs: 128, quantization }],
+        rows: vec![1, 5],
+        modes: vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32],
+        attention: Some(AttentionSpec {
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 24,
+            qkv_bias: false,
+            out_bias: false,
+            qk_norm: false,
+            window: None,
+        }),
+        contexts: vec![20],
+        prompts: vec![33],
+        cold_bytes: 10_000,
+        repeat: positive(2),
+    };
+    for threads in [1, 3] {
+        let mut bench = KernelBench::new(Form::best(), positive(threads), plan.clone()).unwrap();
+
+        let (products, attention) = (bench.products().unwrap(), bench.attention().unwrap());
+
+        let rows: Vec<_> = products.iter().map(|of| (of.mode, of.rows)).collect();
+        assert_eq!(rows[..3], [(ComputeMode::Int16, 1), (ComputeMode::Int16, 5), (ComputeMode::Int8, 1)]);
+        assert_eq!(rows.len(), 6);
+        for of in &products {
+            assert!((of.gops.median * of.us.median * 1e3 / (2 * 40 * 128 * of.rows) as f64 - 1.0).abs() < 1e-6);
+            // Three tiles of sixteen rows: codes of four bits, and two scales of two bytes a group.
+            let bytes = 48.0 * (128.0 / 2.0 + 2.0 * 4.0);
+            assert!((of.gb_per_s.median * of.us.median * 1e3 / bytes - 1.0).abs() < 1e-6, "{of:?}");
+        }
+        let cases: Vec<_> = attention.iter().map(|of| (of.context_tokens, of.tokens)).collect();
+        assert_eq!(cases, [(20, 1), (33, 33)].repeat(3));
+        let prompt = &attention[1];
+        assert!((prompt.gops.median * prompt.us.median * 1e3 / (4 * 4 * 24 * 33 * 17) as f64 - 1.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn limits_are_positive_whatever_the_form() {
+    for form in Form::available() {
+        let limits = measure_limits(form, positive(2), 1 << 20, Duration::from_millis(1), positive(2)).unwrap();
+
+        for of in [limits.read_gb_per_s, limits.byte_gops_one_thread, limits.float_gops] {
+            assert!(0.0 < of.least && of.least <= of.median && of.most.is_finite(), "{limits:?}");
+        }
+        assert_eq!((limits.threads, limits.read_bytes), (2, 1 << 20));
+    }
 }

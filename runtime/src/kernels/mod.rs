@@ -20,6 +20,7 @@ mod dense;
 mod float;
 mod kv_layout;
 mod lanes;
+pub mod limits;
 mod math;
 mod pack;
 mod prepare;

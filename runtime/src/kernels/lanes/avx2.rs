@@ -277,6 +277,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn dot_bytes(sum: Ints, codes: Ints, others: Ints) -> Ints {
+        [dot_pairs(sum[0], codes[0], others[0]), dot_pairs(sum[1], codes[1], others[1])]
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
     }
@@ -344,4 +349,11 @@ unsafe fn words(bytes: __m256i) -> Words {
 unsafe fn dot(sum: __m256i, codes: Words, even: __m256i, odd: __m256i) -> __m256i {
     let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.even, even));
     _mm256_add_epi32(sum, _mm256_madd_epi16(codes.odd, odd))
+}
+
+/// Pairs of products are added in sixteen bits, where codes below 128 leave room.
+#[inline(always)]
+unsafe fn dot_pairs(sum: __m256i, codes: __m256i, others: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(codes, others);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }

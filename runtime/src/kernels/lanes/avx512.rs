@@ -229,6 +229,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn dot_bytes(sum: __m512i, codes: __m512i, others: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(sum, codes, others)
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
     }

@@ -95,6 +95,9 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     /// Of a sum that has been settled.
     unsafe fn done8(sum: Self::Sum8) -> Self::I;
     unsafe fn done16(sum: Self::Sum16) -> Self::I;
+    /// Adds to each lane the products of its four bytes, unsigned and below 128, with four signed ones above -128, by the
+    /// instructions that multiply the most of them at a time: the measure of the products above.
+    unsafe fn dot_bytes(sum: Self::I, codes: Self::B, others: Self::B) -> Self::I;
 
     /// Asks for a cache line that will be read soon; any address.
     unsafe fn prefetch(from: *const u8);

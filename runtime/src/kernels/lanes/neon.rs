@@ -265,6 +265,16 @@ impl Lanes for Neon {
         sum
     }
 
+    #[inline(always)]
+    unsafe fn dot_bytes(sum: Ints, codes: Bytes, others: Bytes) -> Ints {
+        [
+            dot_bytes(sum[0], codes[0], others[0]),
+            dot_bytes(sum[1], codes[1], others[1]),
+            dot_bytes(sum[2], codes[2], others[2]),
+            dot_bytes(sum[3], codes[3], others[3]),
+        ]
+    }
+
     // There is no stable intrinsic for it, and the processors' own prefetchers follow the one stream.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
@@ -345,4 +355,13 @@ unsafe fn byte(bytes: uint8x16_t, j: u32) -> float32x4_t {
 #[inline(always)]
 unsafe fn pairs(codes: int16x8_t, x: int16x8_t) -> int32x4_t {
     vpaddq_s32(vmull_s16(vget_low_s16(codes), vget_low_s16(x)), vmull_high_s16(codes, x))
+}
+
+/// Codes below 128 are the same signed.
+#[inline(always)]
+unsafe fn dot_bytes(sum: int32x4_t, codes: uint8x16_t, others: uint8x16_t) -> int32x4_t {
+    let (codes, others) = (vreinterpretq_s8_u8(codes), vreinterpretq_s8_u8(others));
+    let low = vmull_s8(vget_low_s8(codes), vget_low_s8(others));
+    let high = vmull_high_s8(codes, others);
+    vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
 }

@@ -172,6 +172,12 @@ impl Lanes for Portable {
         sum
     }
 
+    #[inline(never)]
+    unsafe fn dot_bytes(sum: [i32; 16], codes: [u8; 64], others: [u8; 64]) -> [i32; 16] {
+        let product = |i: usize| i32::from(codes[i]) * i32::from(others[i].cast_signed());
+        from_fn(|i| sum[i] + (4 * i..4 * i + 4).map(product).sum::<i32>())
+    }
+
     unsafe fn prefetch(_: *const u8) {}
 
     unsafe fn load_u8(from: *const u8) -> [f32; 16] {

@@ -16,8 +16,10 @@ mod rope_table;
 mod step;
 mod stored;
 mod weights;
+mod workbench;
 
 pub use forward::NativeForward;
 pub use kv::kv_shape;
 pub use model::{LoadOptions, NativeModel};
 pub use weights::weights_bytes;
+pub use workbench::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};

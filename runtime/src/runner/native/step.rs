@@ -65,7 +65,7 @@ impl TokenRows<'_> {
 }
 
 /// Tokens of a unit: enough that keys are used often while they are near, few enough that threads have equal shares.
-const UNIT_TOKENS: usize = 16;
+pub(super) const UNIT_TOKENS: usize = 16;
 
 impl<'a> Step<'a> {
     pub(super) fn new(

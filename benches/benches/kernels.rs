@@ -1,0 +1,82 @@
+//! Kernels of the native executor: products with quantised weights, attention, and what the processor could do at most.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lmx_runtime::config::ComputeMode;
+use lmx_runtime::kernels::{Form, limits};
+use lmx_runtime::model::{AttentionSpec, Quantization};
+use lmx_runtime::runner::native::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+const MODES: [ComputeMode; 3] = [ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32];
+/// More than caches hold.
+const COLD_BYTES: usize = 256 << 20;
+
+fn workbench() -> Workbench {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Workbench::new(Form::best(), threads).expect("the system has threads")
+}
+
+/// Lets `run`, which gives the time of one kernel, be measured in turns.
+fn times(count: u64, run: impl FnMut() -> Duration) -> Duration {
+    std::iter::repeat_with(run).take(count as usize).sum()
+}
+
+fn products(c: &mut Criterion) {
+    let mut bench = workbench();
+    let mut group = c.benchmark_group("product_3072x1024");
+    group.sample_size(10);
+    for bits in [4, 8] {
+        let quantization = Quantization { bits, group_size: 64 };
+        let shape = ProductShape { outputs: 3072, inputs: 1024, quantization };
+        let bank = ProductBank::new(shape, COLD_BYTES, bench.threads()).expect("the system has memory");
+        for mode in MODES {
+            for rows in [1, 8, 64] {
+                group.throughput(Throughput::Elements((2 * 3072 * 1024 * rows) as u64));
+                group.bench_function(BenchmarkId::new(format!("{bits}_bits_{mode}"), rows), |b| {
+                    b.iter_custom(|count| times(count, || bench.product(&bank, mode, rows)));
+                });
+            }
+        }
+    }
+}
+
+fn attention(c: &mut Criterion) {
+    let mut bench = workbench();
+    let spec = AttentionSpec {
+        heads: 16,
+        kv_heads: 8,
+        head_dim: 128,
+        qkv_bias: false,
+        out_bias: false,
+        qk_norm: false,
+        window: None,
+    };
+    let mut group = c.benchmark_group("attention");
+    group.sample_size(10);
+    for mode in [ComputeMode::Int16, ComputeMode::F32] {
+        for (context, tokens) in [(2048, 1), (512, 512)] {
+            let bank = AttentionBank::new(spec.clone(), mode, context, COLD_BYTES / 8).expect("the system has memory");
+            group.bench_function(BenchmarkId::new(format!("{mode}_after_{context}"), tokens), |b| {
+                b.iter_custom(|count| times(count, || bench.attention(&bank, context, tokens)));
+            });
+        }
+    }
+}
+
+fn machine(c: &mut Criterion) {
+    let memory = ColdMemory::new(COLD_BYTES).expect("the system has memory");
+    let form = Form::best();
+    let mut group = c.benchmark_group("limits_of_a_thread");
+    group.sample_size(10);
+    group.throughput(Throughput::Bytes(COLD_BYTES as u64));
+    group.bench_function("read", |b| b.iter(|| black_box(limits::read(form, memory.as_slice()))));
+    group.throughput(Throughput::Elements(1000 * limits::byte_operations(form)));
+    group.bench_function("bytes", |b| b.iter(|| black_box(limits::multiply_bytes(form, 1000))));
+    group.throughput(Throughput::Elements(1000 * limits::float_operations(form)));
+    group.bench_function("floats", |b| b.iter(|| black_box(limits::multiply_floats(form, 1000))));
+}
+
+criterion_group!(benches, products, attention, machine);
+criterion_main!(benches);
