@@ -30,7 +30,7 @@ fn products(c: &mut Criterion) {
     for bits in [4, 8] {
         let quantization = Quantization { bits, group_size: 64 };
         let shape = ProductShape { outputs: 3072, inputs: 1024, quantization };
-        let bank = ProductBank::new(shape, COLD_BYTES, bench.threads()).expect("the system has memory");
+        let bank = ProductBank::new(shape, COLD_BYTES).expect("the system has memory");
         for mode in MODES {
             for rows in [1, 8, 64] {
                 group.throughput(Throughput::Elements((2 * 3072 * 1024 * rows) as u64));

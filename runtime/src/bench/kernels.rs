@@ -89,7 +89,7 @@ impl KernelBench {
     pub fn products(&mut self) -> Result<Vec<ProductFigure>, LoadError> {
         let mut figures = Vec::new();
         for shape in self.plan.shapes.clone() {
-            let bank = ProductBank::new(shape, self.plan.cold_bytes, self.bench.threads())?;
+            let bank = ProductBank::new(shape, self.plan.cold_bytes)?;
             for mode in self.plan.modes.clone() {
                 for rows in self.plan.rows.clone() {
                     let ProductShape { outputs, inputs, quantization } = shape;

@@ -163,11 +163,11 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         if begin < floats_end {
             let mut i = 0;
             while i + AT * TILE <= dim {
-                add_values::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &weights, &shrink, i);
+                add_values::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &weights, &shrink, i, last);
                 i += AT * TILE;
             }
             while i < dim {
-                add_values::<L, E, M, 1>(attention, queries, begin..floats_end, segment, &weights, &shrink, i);
+                add_values::<L, E, M, 1>(attention, queries, begin..floats_end, segment, &weights, &shrink, i, last);
                 i += TILE;
             }
             shrink = [1.0; M];
@@ -214,6 +214,8 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
         for i in 0..dim {
             for a in 0..AT {
                 let keys = E::load::<L>(strips[a].add((i * TILE) * E::BYTES));
+                // The values, which are wanted next.
+                L::prefetch(strips[a].wrapping_add((dim + i) * TILE * E::BYTES));
                 for m in 0..M {
                     sums[m][a] = L::fma(keys, L::splat(queries[m].q.add(i).read()), sums[m][a]);
                 }
@@ -230,7 +232,8 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
     }
 }
 
-/// Adds the weighted values of a segment to the components from `i` on.
+/// Adds the weighted values of a segment to the components from `i` on. `last` is the last position that is seen.
+#[expect(clippy::too_many_arguments, reason = "registers and constants, not an interface")]
 #[inline(always)]
 unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
     attention: &Attention<'_>,
@@ -240,6 +243,7 @@ unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
     weights: &[[f32; SEGMENT]; M],
     shrink: &[f32; M],
     i: usize,
+    last: usize,
 ) {
     let dim = attention.kv.layout.head_dim;
     let mut sums = [[L::splat(0.0); AT]; M];
@@ -251,9 +255,13 @@ unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
     let mut position = range.start;
     while position < range.end {
         let strip = attention.kv.strip(position, attention.kv_head);
+        let ahead = if position + SEGMENT <= last { position + SEGMENT } else { position };
+        let ahead = attention.kv.strip(ahead, attention.kv_head);
         for t in 0..TILE.min(range.end - position) {
             for a in 0..AT {
                 let values = E::load::<L>(strip.add(((TILE + t) * dim + i + a * TILE) * E::BYTES));
+                // The keys of the next segment.
+                L::prefetch(ahead.wrapping_add((t * dim + i + a * TILE) * E::BYTES));
                 for m in 0..M {
                     let weight = weights[m].as_ptr().add(position - segment + t).read();
                     sums[m][a] = L::fma(values, L::splat(weight), sums[m][a]);

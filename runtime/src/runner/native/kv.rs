@@ -67,10 +67,7 @@ impl Layouts {
         if let Some(codes) = format.codes {
             spec.layers.iter().try_for_each(|layer| check_groups(codes, &layer.attention))?;
         }
-        let kind = match mode {
-            ComputeMode::F32 => Float::F32,
-            ComputeMode::Int8 | ComputeMode::Int16 => Float::F16,
-        };
+        let kind = kind(mode);
         let layout = |spans| {
             move |layer: &crate::model::LayerSpec| KvLayout {
                 kind,
@@ -90,6 +87,14 @@ impl Layouts {
             spans = BlockSpans::new(head_blocks, block_tokens, times * block_tokens);
         }
         Ok(Self { spans, layers: spec.layers.iter().map(layout(spans)).collect() })
+    }
+}
+
+/// Type of keys and values that are not quantised.
+pub(super) fn kind(mode: ComputeMode) -> Float {
+    match mode {
+        ComputeMode::F32 => Float::F32,
+        ComputeMode::Int8 | ComputeMode::Int16 => Float::F16,
     }
 }
 

@@ -3,7 +3,9 @@ use super::memory::HugeBytes;
 use super::stored::{Layout, StoredMatrix};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
-use crate::kernels::{Activations, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row};
+use crate::kernels::{
+    Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row,
+};
 use crate::model::{Blueprint, Module, ModuleKind, Quantization, Storage};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -65,6 +67,17 @@ impl Matrix {
     /// A matrix whose tiles are made when they are read.
     pub(super) fn new(outputs: usize, inputs: usize, stored: StoredMatrix) -> Self {
         Self { outputs, inputs, layout: stored.layout, place: Place::Stored(stored) }
+    }
+
+    /// A matrix whose tiles are in this part of `memory`.
+    pub(super) fn packed(
+        outputs: usize,
+        inputs: usize,
+        layout: AffineLayout,
+        memory: Arc<HugeBytes>,
+        range: Range<usize>,
+    ) -> Self {
+        Self { outputs, inputs, layout: Layout::Affine(layout), place: Place::Packed { memory, range } }
     }
 
     /// Its rows in the checkpoint, unless they are packed.

@@ -5,14 +5,15 @@ use super::kv;
 use super::memory::{HugeBytes, Shared};
 use super::step::UNIT_TOKENS;
 use super::weights::{Inputs, Matrix};
-use crate::checkpoint::{Dtype, LoadError, TensorView};
-use crate::config::ComputeMode;
-use crate::kernels::{Activations, Attention, Form, GroupOf, KvLayout, KvView, QUERIES, Query, TILE, limits};
-use crate::kernels::{padded_rows, prepared_bytes};
-use crate::model::affine::AffineMatrix;
+use crate::checkpoint::LoadError;
+use crate::config::{ComputeMode, HugePages};
+use crate::kernels::{Activations, AffineLayout, AffineRows, Attention, Float, Form, GroupOf, KvLayout, KvView};
+use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
+use crate::kv::BlockSpans;
 use crate::model::{AttentionSpec, Quantization};
-use crate::runner::team::{Team, Worker};
+use crate::runner::team::{Team, Threads, Worker};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A team of threads with nothing else to do.
@@ -65,7 +66,7 @@ impl ColdMemory {
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
     pub fn new(bytes: usize) -> Result<Self, LoadError> {
-        let mut memory = HugeBytes::new(bytes).map_err(|error| no_room(&error))?;
+        let mut memory = HugeBytes::new(bytes, HugePages::Auto).map_err(|error| no_room(&error))?;
         // Pages that nobody has written are all the same one. As floats these bytes are small numbers.
         memory.as_mut_slice().fill(FILL);
         Ok(Self(memory))
@@ -82,20 +83,22 @@ impl ProductBank {
     ///
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(shape: ProductShape, bytes: usize, threads: NonZeroUsize) -> Result<Self, LoadError> {
-        let ProductShape { outputs, inputs, quantization } = shape;
-        let (words, groups) = (inputs * quantization.bits / 32, inputs / quantization.group_size);
-        let codes: Vec<u8> = (0..outputs * words * 4).map(|i| ((i * 7_919) >> 5) as u8).collect();
+    pub fn new(shape: ProductShape, bytes: usize) -> Result<Self, LoadError> {
+        let ProductShape { outputs, inputs, quantization: Quantization { bits, group_size } } = shape;
+        let layout = AffineLayout { bits, group: group_size, scales: Float::Bf16, k: inputs };
+        let codes: Vec<u8> = (0..TILE * inputs * bits / 8).map(|i| ((i * 7_919) >> 5) as u8).collect();
         // 1/128 in bf16: sums stay small.
-        let floats = [0x00, 0x3c].repeat(outputs * groups);
-        let (of_codes, of_scales) = ([outputs, words], [outputs, groups]);
-        let scales = TensorView { name: "scales", dtype: Dtype::BF16, shape: &of_scales, data: &floats };
-        let codes = TensorView { name: "codes", dtype: Dtype::U32, shape: &of_codes, data: &codes };
-        let stored = AffineMatrix { quantization, outputs, inputs, codes, scales, biases: scales };
-        let mut matrices = vec![Matrix::affine(&stored, "bench", threads.get())?];
-        while matrices.len() * matrices[0].bytes() < bytes {
-            matrices.push(Matrix::affine(&stored, "bench", threads.get())?);
-        }
+        let scales = [0x00, 0x3c].repeat(TILE * inputs / group_size);
+        let rows = AffineRows { codes: &codes, scales: &scales, biases: &scales };
+        let (tile_bytes, tiles) = (layout.tile_bytes(), outputs.div_ceil(TILE));
+        let (size, form) = (tiles * tile_bytes, Form::best());
+        let count = bytes.div_ceil(size).max(1);
+        let mut memory = HugeBytes::new(count * size, HugePages::Auto).map_err(|error| no_room(&error))?;
+        memory.as_mut_slice().chunks_exact_mut(tile_bytes).for_each(|tile| layout.pack_rows(form, &rows, tile));
+        let memory = Arc::new(memory);
+        let matrix =
+            |number| Matrix::packed(outputs, inputs, layout, memory.clone(), number * size..(number + 1) * size);
+        let matrices = (0..count).map(matrix).collect();
         Ok(Self { shape, matrices })
     }
 
@@ -112,7 +115,8 @@ impl AttentionBank {
     /// [`LoadError`] if the system has no such memory.
     pub fn new(spec: AttentionSpec, mode: ComputeMode, context: usize, bytes: usize) -> Result<Self, LoadError> {
         let head_dim = spec.head_dim.next_multiple_of(TILE);
-        let layout = KvLayout { kind: kv::kind(mode), kv_heads: spec.kv_heads, head_dim, block_tokens: TILE };
+        let (kind, spans) = (kv::kind(mode), BlockSpans::from(TILE));
+        let layout = KvLayout { kind, codes: None, kv_heads: spec.kv_heads, head_dim, spans };
         let blocks = context.div_ceil(TILE);
         let layer_bytes = blocks * layout.block_bytes();
         let mut layers = Vec::new();
@@ -132,7 +136,7 @@ impl Workbench {
     /// # Errors
     /// [`LoadError`] if the system starts no more threads.
     pub fn new(form: Form, threads: NonZeroUsize) -> Result<Self, LoadError> {
-        Ok(Self { form, team: Team::new(threads).map_err(|error| no_room(&error))?, threads })
+        Ok(Self { form, team: Team::new(Threads::anywhere(threads)).map_err(|error| no_room(&error))?, threads })
     }
 
     /// The kernels' instructions.
