@@ -685,29 +685,30 @@ mod tests {
         /// The product, with `rows` rows of activations at a time.
         fn product(&self, form: Form, mode: ComputeMode, rows: usize) -> Vec<f32> {
             let (k, groups) = (self.layout.k, self.layout.k / self.layout.group);
+            let all = self.x.len() / k;
             let encoding = Encoding::of(form, mode, self.layout.bits);
-            let padded = padded_rows(encoding, k, ROWS);
+            let padded = padded_rows(encoding, k, all);
             let mut quads = vec![0; padded * prepared_bytes(encoding, k)];
             let mut of_groups = vec![GroupOf::default(); padded * groups];
-            let mut out = vec![0.0; ROWS * TILES * TILE];
+            let mut out = vec![0.0; all * TILES * TILE];
             let x = Activations {
                 encoding,
                 k,
                 group: self.layout.group,
-                rows: ROWS,
+                rows: all,
                 quads: quads.as_mut_ptr(),
                 groups: of_groups.as_mut_ptr(),
             };
-            for row in 0..ROWS {
+            for row in 0..all {
                 // SAFETY: all of them are this function's own, and long enough.
                 unsafe { x.write(form, row, self.x[row * k..].as_ptr()) };
             }
-            for first in (0..ROWS).step_by(rows) {
+            for first in (0..all).step_by(rows) {
                 let product = Product {
                     weights: AffineTiles { layout: self.layout, bytes: &self.bytes },
                     tiles: 0..TILES,
                     x,
-                    rows: first..ROWS.min(first + rows),
+                    rows: first..all.min(first + rows),
                     out: out.as_mut_ptr(),
                     stride: TILES * TILE,
                 };
@@ -735,7 +736,7 @@ mod tests {
         shapes.flat_map(move |(bits, group)| kinds.map(|kind| Case::new(bits, group, kind)))
     }
 
-    fn bits(values: &[f32]) -> Vec<u32> {
+    fn bit_patterns(values: &[f32]) -> Vec<u32> {
         values.iter().map(|value| value.to_bits()).collect()
     }
 
@@ -757,11 +758,54 @@ mod tests {
     fn all_forms_give_the_same_bits_for_any_number_of_rows() {
         for case in cases() {
             for mode in [ComputeMode::Int8, ComputeMode::Int16, ComputeMode::F32] {
-                let portable = bits(&case.product(Form::PORTABLE, mode, ROWS));
+                let portable = bit_patterns(&case.product(Form::PORTABLE, mode, ROWS));
                 for form in Form::available() {
                     for rows in [1, 2, 3, 5, ROWS] {
-                        let got = bits(&case.product(form, mode, rows));
+                        let got = bit_patterns(&case.product(form, mode, rows));
                         assert!(got == portable, "{:?} {mode:?} {form:?} {rows} rows", case.layout);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_the_same_in_every_block() {
+        const MANY: usize = 2 * BLOCK_ROWS + 2;
+        for bits in [4, 8] {
+            let mut case = Case::new(bits, 64, Float::Bf16);
+            let few = case.x.clone();
+            for mode in [ComputeMode::Int8, ComputeMode::Int16, ComputeMode::F32] {
+                for form in Form::available() {
+                    case.x.clone_from(&few);
+                    let alone = bit_patterns(&case.product(form, mode, 1));
+                    case.x = few.iter().copied().cycle().take(MANY * case.layout.k).collect();
+                    let got = bit_patterns(&case.product(form, mode, MANY));
+                    let expected = alone.iter().cycle().take(MANY * TILES * TILE);
+                    assert!(got.iter().eq(expected), "{bits} bits {mode:?} {form:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_products_do_not_overflow() {
+        for bits in [2, 3, 4, 5, 6, 8] {
+            for sign in [1.0, -1.0] {
+                let mut case = Case::new(bits, 128, Float::F32);
+                let codes = vec![((1_u32 << bits) - 1) as u8; TILE * case.layout.k];
+                let groups = case.layout.k / case.layout.group;
+                let (scales, biases) = (vec![1.0; TILE * groups], vec![0.0; TILE * groups]);
+                for tile in case.bytes.chunks_exact_mut(case.layout.tile_bytes()) {
+                    case.layout.pack(&codes, &scales, &biases, tile);
+                }
+                case.x.fill(sign);
+                let exact = sign * (codes[0] as f32) * case.layout.k as f32;
+                for mode in [ComputeMode::Int8, ComputeMode::Int16, ComputeMode::F32] {
+                    for form in Form::available() {
+                        let out = case.product(form, mode, ROWS);
+                        let close = out.iter().all(|value| (value / exact - 1.0).abs() < 1e-6);
+                        assert!(close, "{bits} bits {mode:?} {form:?}: {} for {exact}", out[0]);
                     }
                 }
             }

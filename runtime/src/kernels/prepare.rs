@@ -66,7 +66,7 @@ pub const fn prepared_bytes(encoding: Encoding, k: usize) -> usize {
 
 /// Places for prepared activations. Borrows nothing: whoever makes one vouches for its pointers.
 ///
-/// Rows stand in blocks of [`block_rows`], which are worked on at a time: a block is one piece of memory, and in it the
+/// Rows stand in blocks of `block_rows`, which are worked on at a time: a block is one piece of memory, and in it the
 /// rows of a group stand together, because they are read together. Were they far apart, at distances that are often
 /// powers of two, they would push each other out of the caches.
 #[derive(Debug, Clone, Copy)]
