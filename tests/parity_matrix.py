@@ -30,6 +30,10 @@ WAYS = {
 }
 
 
+# Passed on to `lmx parity` where they are given.
+KV_FLAGS = {"kv_bits": "bits of keys and values", "kv_group_size": "components of a group", "kv_quantized_start": "first positions that stay floats"}
+
+
 def fixtures(paths):
     """The fixtures among the given folders and right below them, that hold prompts."""
     found = []
@@ -44,6 +48,9 @@ def fixtures(paths):
 def run(args, fixture, way, out):
     """One cell: whether it passed, the worst numbers or the reason, and the seconds it took."""
     command = [args.lmx, "parity", fixture / "model", "--inputs", fixture / "reference/inputs.json", "--out", out, "--compute", args.compute, *WAYS[way]]
+    for flag in KV_FLAGS:
+        value = getattr(args, flag)
+        command += ["--" + flag.replace("_", "-"), value] if value is not None else []
     begun = time.monotonic()
     try:
         ran = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=args.timeout)
@@ -70,6 +77,8 @@ def main():
     parser.add_argument("--checker", required=True, help="check.py of the fixture generator")
     parser.add_argument("--fixtures", required=True, nargs="+", metavar="DIR")
     parser.add_argument("--compute", default="f32", help="mode to compute in (f32)")
+    for flag, what in KV_FLAGS.items():
+        parser.add_argument("--" + flag.replace("_", "-"), help=f"{what} (as configured)")
     parser.add_argument("--level", help="tolerance of the checker (its own choice)")
     parser.add_argument("--ways", default=",".join(WAYS), help="comma list of " + ", ".join(WAYS))
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one run may take (600)")
