@@ -58,7 +58,7 @@ fn the_forward_pass_of_the_built_in_model_is_measured_in_the_mode_that_was_asked
 
     let report = json(&figures);
     let by = report["computed_by"].as_str().unwrap();
-    assert!(by.starts_with("native int8") && by.ends_with("1 threads)"), "{by}");
+    assert!(by.starts_with("native int8") && by.ends_with("1 thread)"), "{by}");
     let runner = &report["sections"][0];
     assert_eq!((&runner["scenario"], &runner["repeat"]), (&"runner".into(), &2.into()));
     let lengths = |list: &str, of: &str| -> Vec<u64> {
