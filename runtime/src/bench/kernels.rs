@@ -7,6 +7,9 @@ use crate::runner::native::{AttentionBank, ProductBank, ProductShape, Workbench}
 use serde::Serialize;
 use std::num::NonZeroUsize;
 
+/// Multiplications of the largest product: a chunk of a prompt meets no head, only its last token does.
+const LARGEST_PRODUCT: usize = 20_000_000_000;
+
 /// What of the kernels is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelPlan {
@@ -82,7 +85,7 @@ impl KernelBench {
         Ok(Self { bench: Workbench::new(form, threads)?, plan })
     }
 
-    /// Measures all matrices with all rows in all modes.
+    /// Measures all matrices with all rows in all modes; heads with few rows only, as steps have it.
     ///
     /// # Errors
     /// [`LoadError`] if the system has no memory for them.
@@ -91,8 +94,11 @@ impl KernelBench {
         for shape in self.plan.shapes.clone() {
             let bank = ProductBank::new(shape, self.plan.cold_bytes)?;
             for mode in self.plan.modes.clone() {
+                let ProductShape { outputs, inputs, quantization } = shape;
                 for rows in self.plan.rows.clone() {
-                    let ProductShape { outputs, inputs, quantization } = shape;
+                    if outputs * inputs * rows > LARGEST_PRODUCT {
+                        continue;
+                    }
                     let us = self.us(|bench| bench.product(&bank, mode, rows).as_secs_f64());
                     figures.push(ProductFigure {
                         outputs,

@@ -55,6 +55,8 @@ pub struct AttentionBank {
     table: Vec<u32>,
 }
 
+/// Rows with which all matrices of a bank are multiplied; with more rows it is fewer matrices.
+const FEW_ROWS: usize = 8;
 /// Small as f16 and as f32.
 const FILL: u8 = 0x31;
 
@@ -183,7 +185,7 @@ impl Workbench {
         })
     }
 
-    /// Multiplies `rows` rows with each matrix of a bank, as a step does; gives the time of one matrix.
+    /// Multiplies `rows` rows with the matrices of a bank, as a step does; gives the time of one matrix.
     pub fn product(&mut self, bank: &ProductBank, mode: ComputeMode, rows: usize) -> Duration {
         let (form, inputs) = (self.form, bank.shape.inputs);
         let of = bank.matrices[0].preparation(form, mode).expect("the matrices of a bank are quantised");
@@ -201,9 +203,11 @@ impl Workbench {
         let stride = bank.matrices[0].tiles() * TILE;
         let mut out = vec![0.0; rows * stride];
         let inputs = Inputs { floats: x.as_ptr(), stride: 0, prepared: Some(prepared) };
-        let work = Work { bank, form, rows, inputs, out: Shared::new(&mut out), stride };
+        // With many rows a matrix is read while others are still computed, and it hardly counts where from.
+        let count = (bank.matrices.len() * FEW_ROWS / rows).clamp(1, bank.matrices.len());
+        let work = Work { matrices: &bank.matrices[..count], form, rows, inputs, out: Shared::new(&mut out), stride };
         let all = timed(|| self.team.run(&|worker| work.run(worker)));
-        all / bank.matrices.len() as u32
+        all / count as u32
     }
 
     /// Attention of the last `tokens` positions of a sequence of `context`, in each layer of a bank; gives the time of
@@ -256,7 +260,7 @@ impl AttentionBank {
 
 /// What the threads share of a product.
 struct Work<'a> {
-    bank: &'a ProductBank,
+    matrices: &'a [Matrix],
     form: Form,
     rows: usize,
     inputs: Inputs,
@@ -271,7 +275,7 @@ impl Work<'_> {
     /// A thread's part of all matrices.
     fn run(&self, worker: &Worker<'_>) {
         let rows = 0..self.rows;
-        for matrix in &self.bank.matrices {
+        for matrix in self.matrices {
             let tiles = worker.part(matrix.tiles());
             if !tiles.is_empty() {
                 let out = self.out.pointer();
