@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ SMALLER = ("ttft", "itl99", "prefix", "resident", "load")
 
 def main():
     arguments = parse()
+    # Ended from outside, the servers are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log, results = engines.Log(), []
     for name in arguments.models:
         for bits in arguments.bits:
