@@ -17,7 +17,9 @@ use super::lanes::{Form, Kernel, Lanes};
 use super::math;
 
 /// Positions whose scores become weights together.
-pub(super) const SEGMENT: usize = 4 * TILE;
+pub(super) const SEGMENT: usize = STRIPS * TILE;
+/// Strips of a segment.
+const STRIPS: usize = 4;
 /// Queries that pass over the keys together.
 pub const QUERIES: usize = 4;
 
@@ -70,6 +72,41 @@ impl Attention<'_> {
     }
 }
 
+/// The positions of a segment that some query sees, and where their strips stand.
+#[derive(Clone)]
+pub(super) struct Segment {
+    /// Its first position, seen or not.
+    pub(super) start: usize,
+    strips: [*mut u8; STRIPS],
+    /// Those of the segment behind it.
+    ahead: [*mut u8; STRIPS],
+}
+
+impl Segment {
+    /// Strips before the first seen position may not be there any more, those behind the last one not yet: in their place
+    /// stands one that is.
+    #[inline(always)]
+    fn strips(attention: &Attention<'_>, start: usize, seen: &std::ops::Range<usize>) -> [*mut u8; STRIPS] {
+        let mut strips = [std::ptr::null_mut(); STRIPS];
+        for i in 0..STRIPS {
+            let position = (start + i * TILE).clamp(seen.start, seen.end - 1);
+            strips[i] = attention.kv.strip(position, attention.kv_head);
+        }
+        strips
+    }
+
+    #[inline(always)]
+    pub(super) fn strip(&self, position: usize) -> *mut u8 {
+        self.strips[(position - self.start) / TILE]
+    }
+
+    /// The strip that is as far in the next segment.
+    #[inline(always)]
+    pub(super) fn ahead(&self, position: usize) -> *mut u8 {
+        self.ahead[(position - self.start) / TILE]
+    }
+}
+
 struct Run<'a, E>(&'a Attention<'a>, E);
 
 impl<E: Element> Kernel for Run<'_, E> {
@@ -118,14 +155,19 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
     if let Some(coded) = &coded {
         query_sums = coded.query_sums::<L, M>(queries);
     }
+    let mut offsets = [[L::splat(0.0); MAX_KV_GROUPS]; M];
+    let seen = first..last + 1;
+    let mut ahead = Segment::strips(attention, first / SEGMENT * SEGMENT, &seen);
     for segment in (first / SEGMENT * SEGMENT..=last).step_by(SEGMENT) {
-        // Strips before the first seen position may not be there any more, those behind the last one not yet.
+        let strips = ahead;
+        ahead = Segment::strips(attention, segment + SEGMENT, &seen);
+        let place = Segment { start: segment, strips, ahead };
         let begin = first.max(segment) / TILE * TILE;
         let end = (last + 1).min(segment + SEGMENT);
         let floats_end = attention.kv.layout.floats_end().clamp(begin, end);
-        scores::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &mut weights);
+        scores::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &mut weights);
         if let Some(coded) = &coded {
-            coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, segment, &mut weights);
+            coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, &place, &mut weights);
         }
 
         let mut shrink = [1.0; M];
@@ -163,18 +205,21 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         if begin < floats_end {
             let mut i = 0;
             while i + AT * TILE <= dim {
-                add_values::<L, E, M, AT>(attention, queries, begin..floats_end, segment, &weights, &shrink, i, last);
+                add_values::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &weights, &shrink, i);
                 i += AT * TILE;
             }
             while i < dim {
-                add_values::<L, E, M, 1>(attention, queries, begin..floats_end, segment, &weights, &shrink, i, last);
+                add_values::<L, E, M, 1>(dim, queries, begin..floats_end, &place, &weights, &shrink, i);
                 i += TILE;
             }
             shrink = [1.0; M];
         }
         if let Some(coded) = coded.as_ref().filter(|_| floats_end < end) {
-            coded.add_values::<L, M, AT>(queries, floats_end..end, segment, &weights, &shrink);
+            coded.add_values::<L, M, AT>(queries, floats_end..end, &place, &weights, &shrink, &mut offsets);
         }
+    }
+    if let Some(coded) = &coded {
+        coded.add_offsets::<L, M>(queries, &offsets);
     }
     for m in 0..M {
         let factor = L::splat(1.0 / math::sum::<L>(totals[m]));
@@ -195,20 +240,19 @@ unsafe fn exp_of<L: Lanes>(x: f32) -> f32 {
 /// Scores of the positions of a segment that stand in the strips of `range`.
 #[inline(always)]
 unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
-    attention: &Attention<'_>,
+    dim: usize,
     queries: &[Query; M],
     range: std::ops::Range<usize>,
-    segment: usize,
+    segment: &Segment,
     scores: &mut [[f32; SEGMENT]; M],
 ) {
-    let dim = attention.kv.layout.head_dim;
     let mut position = range.start;
     while position < range.end {
         // A strip beyond the range is one of the range instead; what it gives is not kept.
-        let mut strips = [std::ptr::null::<u8>(); AT];
+        let mut strips = [std::ptr::null_mut::<u8>(); AT];
         for a in 0..AT {
             let at = if position + a * TILE < range.end { position + a * TILE } else { position };
-            strips[a] = attention.kv.strip(at, attention.kv_head);
+            strips[a] = segment.strip(at);
         }
         let mut sums = [[L::splat(0.0); AT]; M];
         for i in 0..dim {
@@ -224,7 +268,7 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
         for m in 0..M {
             for a in 0..AT {
                 if position + a * TILE < range.end {
-                    L::store(scores[m].as_mut_ptr().add(position - segment + a * TILE), sums[m][a]);
+                    L::store(scores[m].as_mut_ptr().add(position - segment.start + a * TILE), sums[m][a]);
                 }
             }
         }
@@ -232,20 +276,17 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
     }
 }
 
-/// Adds the weighted values of a segment to the components from `i` on. `last` is the last position that is seen.
-#[expect(clippy::too_many_arguments, reason = "registers and constants, not an interface")]
+/// Adds the weighted values of a segment to the components from `i` on.
 #[inline(always)]
 unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
-    attention: &Attention<'_>,
+    dim: usize,
     queries: &[Query; M],
     range: std::ops::Range<usize>,
-    segment: usize,
+    segment: &Segment,
     weights: &[[f32; SEGMENT]; M],
     shrink: &[f32; M],
     i: usize,
-    last: usize,
 ) {
-    let dim = attention.kv.layout.head_dim;
     let mut sums = [[L::splat(0.0); AT]; M];
     for m in 0..M {
         for a in 0..AT {
@@ -254,16 +295,14 @@ unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
     }
     let mut position = range.start;
     while position < range.end {
-        let strip = attention.kv.strip(position, attention.kv_head);
-        let ahead = if position + SEGMENT <= last { position + SEGMENT } else { position };
-        let ahead = attention.kv.strip(ahead, attention.kv_head);
+        let (strip, ahead) = (segment.strip(position), segment.ahead(position));
         for t in 0..TILE.min(range.end - position) {
             for a in 0..AT {
                 let values = E::load::<L>(strip.add(((TILE + t) * dim + i + a * TILE) * E::BYTES));
                 // The keys of the next segment.
                 L::prefetch(ahead.wrapping_add((t * dim + i + a * TILE) * E::BYTES));
                 for m in 0..M {
-                    let weight = weights[m].as_ptr().add(position - segment + t).read();
+                    let weight = weights[m].as_ptr().add(position - segment.start + t).read();
                     sums[m][a] = L::fma(values, L::splat(weight), sums[m][a]);
                 }
             }
@@ -399,7 +438,7 @@ mod tests {
         let times = if bits == CodeBits::Four { 4 } else { 2 };
         let spans = [BlockSpans::from(32), BlockSpans::new(3, 16, 16 * times)];
         let shapes = [(32, 32, 1), (64, 64, 70), (96, 32, 200), (128, 128, 131)];
-        let shapes = shapes.into_iter().flat_map(|shape| [None, Some(5), Some(90)].map(|window| (shape, window)));
+        let shapes = shapes.into_iter().flat_map(|shape| [None, Some(30)].map(|window| (shape, window)));
         let cases = shapes.flat_map(|((dim, group, context), window)| {
             spans.map(|spans| Case::new(Float::F16, Some(KvCodes { bits, group }), spans, dim, context, window))
         });

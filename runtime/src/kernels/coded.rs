@@ -4,7 +4,7 @@
 //! over the positions, for each group.
 
 use super::TILE;
-use super::attention::{Attention, Query, SEGMENT};
+use super::attention::{Attention, Query, SEGMENT, Segment};
 use super::kv_layout::{CodeStrip, SCALES_BYTES};
 use super::lanes::Lanes;
 use super::math;
@@ -53,26 +53,26 @@ impl Pairs for Four {
     }
 }
 
-/// Codes that a call reads, and where they stand.
+/// Codes that a call reads, and where they stand in a strip.
 #[derive(Clone, Copy)]
-pub(super) struct Coded<'a> {
-    attention: &'a Attention<'a>,
+pub(super) struct Coded {
     codes: KvCodes,
     strip: CodeStrip,
+    head_dim: usize,
     groups: usize,
 }
 
 /// Sums of the components of `M` queries, by group.
 pub(super) type QuerySums<const M: usize> = [[f32; MAX_KV_GROUPS]; M];
+/// Sums of weighted biases for `M` queries, by group; the lanes are still to be added up.
+pub(super) type Offsets<L, const M: usize> = [[<L as Lanes>::F; MAX_KV_GROUPS]; M];
 
-impl<'a> Coded<'a> {
+impl Coded {
     /// `None` if nothing is quantised.
     #[inline(always)]
-    pub(super) fn of(attention: &'a Attention<'a>) -> Option<Self> {
-        let layout = &attention.kv.layout;
-        let codes = layout.codes?;
-        let (strip, groups) = (CodeStrip::new(codes, layout.head_dim), layout.head_dim / codes.group);
-        Some(Self { attention, codes, strip, groups })
+    pub(super) fn of(attention: &Attention<'_>) -> Option<Self> {
+        let (codes, head_dim) = (attention.kv.layout.codes?, attention.kv.layout.head_dim);
+        Some(Self { codes, strip: CodeStrip::new(codes, head_dim), head_dim, groups: head_dim / codes.group })
     }
 
     #[inline(always)]
@@ -98,7 +98,7 @@ impl<'a> Coded<'a> {
         queries: &[Query; M],
         query_sums: &QuerySums<M>,
         range: Range<usize>,
-        segment: usize,
+        segment: &Segment,
         scores: &mut [[f32; SEGMENT]; M],
     ) {
         match self.codes.bits {
@@ -113,17 +113,17 @@ impl<'a> Coded<'a> {
         queries: &[Query; M],
         query_sums: &QuerySums<M>,
         range: Range<usize>,
-        segment: usize,
+        segment: &Segment,
         scores: &mut [[f32; SEGMENT]; M],
     ) {
         let group_size = self.codes.group;
         let mut position = range.start;
         while position < range.end {
             // A strip beyond the range is one of the range instead; what it gives is not kept.
-            let mut strips = [std::ptr::null::<u8>(); AT];
+            let mut strips = [std::ptr::null_mut::<u8>(); AT];
             for a in 0..AT {
                 let at = if position + a * TILE < range.end { position + a * TILE } else { position };
-                strips[a] = self.attention.kv.strip(at, self.attention.kv_head);
+                strips[a] = segment.strip(at);
             }
             let mut totals = [[L::splat(0.0); AT]; M];
             for group in 0..self.groups {
@@ -131,6 +131,8 @@ impl<'a> Coded<'a> {
                 for i in (group * group_size..(group + 1) * group_size).step_by(2) {
                     for a in 0..AT {
                         let pair = strips[a].add(self.strip.codes[0] + i / 2 * P::BYTES);
+                        // The values, which are wanted next.
+                        L::prefetch(pair.wrapping_add(self.strip.codes[1]));
                         let even = P::even::<L>(pair);
                         for m in 0..M {
                             sums[m][a] = L::fma(even, L::splat(queries[m].q.add(i).read()), sums[m][a]);
@@ -153,7 +155,7 @@ impl<'a> Coded<'a> {
             for m in 0..M {
                 for a in 0..AT {
                     if position + a * TILE < range.end {
-                        L::store(scores[m].as_mut_ptr().add(position - segment + a * TILE), totals[m][a]);
+                        L::store(scores[m].as_mut_ptr().add(position - segment.start + a * TILE), totals[m][a]);
                     }
                 }
             }
@@ -161,81 +163,83 @@ impl<'a> Coded<'a> {
         }
     }
 
-    /// Adds the weighted values of a segment to the results, which are multiplied by `shrink` before.
+    /// Adds the weighted values of a segment to the results, which are multiplied by `shrink` before; what the biases give
+    /// goes to `offsets`, for [`add_offsets`](Self::add_offsets) at the end.
     #[inline(always)]
     pub(super) unsafe fn add_values<L: Lanes, const M: usize, const AT: usize>(
         &self,
         queries: &[Query; M],
         range: Range<usize>,
-        segment: usize,
+        segment: &Segment,
         weights: &[[f32; SEGMENT]; M],
         shrink: &[f32; M],
+        offsets: &mut Offsets<L, M>,
     ) {
+        let mut scaled = [[0.0; SEGMENT]; M];
         for group in 0..self.groups {
-            let weighted = self.weighted::<L, M>(group, range.clone(), segment, weights);
-            match self.codes.bits {
-                CodeBits::Eight => {
-                    self.add_group::<L, Eight, M, AT>(queries, &range, segment, group, &weighted, shrink)
+            let at = group * SCALES_BYTES;
+            for m in 0..M {
+                offsets[m][group] = L::mul(offsets[m][group], L::splat(shrink[m]));
+            }
+            for position in range.clone().step_by(TILE) {
+                let strip = segment.strip(position);
+                let scale = L::load_f16(strip.add(self.strip.scales[1] + at).cast());
+                let bias = L::load_f16(strip.add(self.strip.biases[1] + at).cast());
+                // Nobody has written the biases of positions to come: their weights are zero, and times zero must be zero.
+                let largest = half::f16::MAX.to_f32();
+                let bias = L::min(L::max(bias, L::splat(-largest)), L::splat(largest));
+                for m in 0..M {
+                    let weight = L::load(weights[m].as_ptr().add(position - segment.start));
+                    L::store(scaled[m].as_mut_ptr().add(position - segment.start), L::mul(weight, scale));
+                    offsets[m][group] = L::fma(weight, bias, offsets[m][group]);
                 }
-                CodeBits::Four => self.add_group::<L, Four, M, AT>(queries, &range, segment, group, &weighted, shrink),
+                for next in [self.strip.scales, self.strip.biases] {
+                    L::prefetch(segment.ahead(position).wrapping_add(next[0] + at));
+                    L::prefetch(segment.ahead(position).wrapping_add(next[1] + at));
+                }
+            }
+            let part = Part { range: range.clone(), segment, i: group * self.codes.group };
+            match self.codes.bits {
+                CodeBits::Eight => self.add_group::<L, Eight, M, AT>(queries, part, &scaled, shrink),
+                CodeBits::Four => self.add_group::<L, Four, M, AT>(queries, part, &scaled, shrink),
             }
         }
     }
 
-    /// Weights times scales, and weighted biases, of one group.
+    /// Adds the sums of weighted biases to the results.
     #[inline(always)]
-    unsafe fn weighted<L: Lanes, const M: usize>(
-        &self,
-        group: usize,
-        range: Range<usize>,
-        segment: usize,
-        weights: &[[f32; SEGMENT]; M],
-    ) -> Weighted<M> {
-        let largest = half::f16::MAX.to_f32();
-        let mut scaled = [[0.0; SEGMENT]; M];
-        let mut offsets = [L::splat(0.0); M];
-        for position in range.step_by(TILE) {
-            let strip = self.attention.kv.strip(position, self.attention.kv_head);
-            let scale = L::load_f16(strip.add(self.strip.scales[1] + group * SCALES_BYTES).cast());
-            let bias = L::load_f16(strip.add(self.strip.biases[1] + group * SCALES_BYTES).cast());
-            // Nobody has written the biases of positions to come: their weights are zero, and times zero must be zero.
-            let bias = L::min(L::max(bias, L::splat(-largest)), L::splat(largest));
-            for m in 0..M {
-                let weight = L::load(weights[m].as_ptr().add(position - segment));
-                L::store(scaled[m].as_mut_ptr().add(position - segment), L::mul(weight, scale));
-                offsets[m] = L::fma(weight, bias, offsets[m]);
+    pub(super) unsafe fn add_offsets<L: Lanes, const M: usize>(&self, queries: &[Query; M], offsets: &Offsets<L, M>) {
+        for m in 0..M {
+            for group in 0..self.groups {
+                let offset = L::splat(math::sum::<L>(offsets[m][group]));
+                for i in (group * self.codes.group..(group + 1) * self.codes.group).step_by(TILE) {
+                    let out = queries[m].out.add(i);
+                    L::store(out, L::add(L::load(out), offset));
+                }
             }
         }
-        let mut offset = [0.0; M];
-        for m in 0..M {
-            offset[m] = math::sum::<L>(offsets[m]);
-        }
-        Weighted { scaled, offset }
     }
 
     #[inline(always)]
     unsafe fn add_group<L: Lanes, P: Pairs, const M: usize, const AT: usize>(
         &self,
         queries: &[Query; M],
-        range: &Range<usize>,
-        segment: usize,
-        group: usize,
-        weighted: &Weighted<M>,
+        mut part: Part<'_>,
+        scaled: &[[f32; SEGMENT]; M],
         shrink: &[f32; M],
     ) {
-        let mut part = Part { range: range.clone(), segment, i: group * self.codes.group };
         let end = part.i + self.codes.group;
         while part.i < end {
             if AT == 4 && part.i + 4 * TILE <= end {
-                self.add_vectors::<L, P, M, 4, 0>(queries, &part, weighted, shrink);
+                self.add_vectors::<L, P, M, 4, 0>(queries, &part, scaled, shrink);
                 part.i += 4 * TILE;
             } else if AT >= 2 {
-                self.add_vectors::<L, P, M, 2, 0>(queries, &part, weighted, shrink);
+                self.add_vectors::<L, P, M, 2, 0>(queries, &part, scaled, shrink);
                 part.i += 2 * TILE;
             } else {
-                self.add_vectors::<L, P, M, 1, 0>(queries, &part, weighted, shrink);
+                self.add_vectors::<L, P, M, 1, 0>(queries, &part, scaled, shrink);
                 part.i += TILE;
-                self.add_vectors::<L, P, M, 1, 1>(queries, &part, weighted, shrink);
+                self.add_vectors::<L, P, M, 1, 1>(queries, &part, scaled, shrink);
                 part.i += TILE;
             }
         }
@@ -246,29 +250,34 @@ impl<'a> Coded<'a> {
     unsafe fn add_vectors<L: Lanes, P: Pairs, const M: usize, const N: usize, const FIRST: usize>(
         &self,
         queries: &[Query; M],
-        part: &Part,
-        weighted: &Weighted<M>,
+        part: &Part<'_>,
+        scaled: &[[f32; SEGMENT]; M],
         shrink: &[f32; M],
     ) {
-        let dim = self.attention.kv.layout.head_dim;
+        let dim = self.head_dim;
         let mut sums = [[L::splat(0.0); N]; M];
         for m in 0..M {
             for n in 0..N {
                 let so_far = L::load(queries[m].out.add(part.i + n * TILE));
-                // Rounded apart: where floats come first they have been shrunk already, and the bits must be the same.
-                sums[m][n] = L::add(L::mul(so_far, L::splat(shrink[m])), L::splat(weighted.offset[m]));
+                sums[m][n] = L::mul(so_far, L::splat(shrink[m]));
             }
         }
         for position in part.range.clone().step_by(TILE) {
-            let strip = self.attention.kv.strip(position, self.attention.kv_head);
-            let first = strip.add(self.strip.codes[1] + part.i / (2 * TILE) * P::BYTES);
+            let (strip, ahead) = (part.segment.strip(position), part.segment.ahead(position));
             for t in 0..TILE.min(part.range.end - position) {
-                let pair = first.add(t * (dim / (2 * TILE)) * P::BYTES);
+                let at = (t * dim + part.i) / (2 * TILE) * P::BYTES;
+                let pair = strip.add(self.strip.codes[1] + at);
+                if FIRST == 0 {
+                    // The keys of the next segment.
+                    for n in 0..N.div_ceil(2) {
+                        L::prefetch(ahead.wrapping_add(self.strip.codes[0] + at + n * P::BYTES));
+                    }
+                }
                 for n in 0..N {
                     let pair = pair.add((FIRST + n) / 2 * P::BYTES);
                     let values = if (FIRST + n).is_multiple_of(2) { P::even::<L>(pair) } else { P::odd::<L>(pair) };
                     for m in 0..M {
-                        let weight = weighted.scaled[m].as_ptr().add(position - part.segment + t).read();
+                        let weight = scaled[m].as_ptr().add(position - part.segment.start + t).read();
                         sums[m][n] = L::fma(values, L::splat(weight), sums[m][n]);
                     }
                 }
@@ -282,17 +291,9 @@ impl<'a> Coded<'a> {
     }
 }
 
-/// What the values of one group are multiplied with.
-struct Weighted<const M: usize> {
-    /// Weight times scale, by position in the segment.
-    scaled: [[f32; SEGMENT]; M],
-    /// Sum of weight times bias.
-    offset: [f32; M],
-}
-
-/// Positions of a segment, and the component where vectors begin.
-struct Part {
+/// What of a segment is added: its positions, and the component where vectors begin.
+struct Part<'a> {
     range: Range<usize>,
-    segment: usize,
+    segment: &'a Segment,
     i: usize,
 }
