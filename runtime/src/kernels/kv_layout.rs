@@ -144,15 +144,22 @@ impl KvView<'_> {
 
     unsafe fn write_floats(&self, strip: *mut u8, lane: usize, key: &[f32], value: &[f32]) {
         let (dim, kind) = (self.layout.head_dim, self.layout.kind);
-        let put = |element: usize, value| {
-            // Only these bytes: other positions of the strip may be another thread's.
-            // SAFETY: the element stands inside of the strip, and is nobody else's meanwhile.
-            let place = unsafe { std::slice::from_raw_parts_mut(strip.add(element * kind.bytes()), kind.bytes()) };
-            kind.write(place, 0, value);
-        };
-        for (i, (key, value)) in key.iter().zip(value).enumerate() {
-            put(i * TILE + lane, *key);
-            put((TILE + lane) * dim + i, *value);
+        // Whole chunks are rounded together: one at a time, rounding takes longer than writing.
+        let mut rounded = [[0; TILE * size_of::<f32>()]; 2];
+        for (number, (key, value)) in key.chunks(TILE).zip(value.chunks(TILE)).enumerate() {
+            let bytes = key.len() * kind.bytes();
+            kind.write_all(&mut rounded[0][..bytes], key);
+            kind.write_all(&mut rounded[1][..bytes], value);
+            let first = number * TILE;
+            // SAFETY (both): the elements stand inside of the strip and are nobody else's meanwhile; only their bytes are
+            // written, because other positions of the strip may be another thread's.
+            unsafe {
+                strip.add(((TILE + lane) * dim + first) * kind.bytes()).copy_from(rounded[1].as_ptr(), bytes);
+                for (i, element) in rounded[0][..bytes].chunks_exact(kind.bytes()).enumerate() {
+                    let to = strip.add(((first + i) * TILE + lane) * kind.bytes());
+                    to.copy_from(element.as_ptr(), kind.bytes());
+                }
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Threads that compute a step together.
 //!
 //! One thread leads: it hands all others the same function, runs it too, and returns when everybody has. Inside, the
-//! threads meet at barriers between the stages of a step. A thread waits by spinning for a short while (the next stage is
+//! threads meet at barriers between the stages of a step. In a stage a thread has a part of its own, the same one in every
+//! step, and helps the others when it is done early: a core is often slower than its neighbour for a while. A thread waits by spinning for a short while (the next stage is
 //! microseconds away), then lets others run, and sleeps between two steps that are far apart.
 
 use super::cores::{self, Bound};
@@ -92,6 +93,8 @@ struct Shared {
     /// Threads that are asleep, by index.
     asleep: Vec<AtomicBool>,
     arrived: AtomicUsize,
+    /// How much of each thread's part in this stage has been taken ([`Worker::share`]); 0 when a stage begins.
+    taken: Vec<Taken>,
     /// Counts the times that all have met.
     meeting: AtomicUsize,
     /// Threads other than the leader that are still busy with the job.
@@ -107,6 +110,10 @@ struct Shared {
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is used only while the leader keeps what it points to alive.
 unsafe impl Send for Shared {}
+
+/// On a cache line of its own: its thread writes it often.
+#[repr(align(128))]
+struct Taken(AtomicUsize);
 
 /// Panics of the threads that wait for one that has panicked itself.
 struct Abandoned;
@@ -124,6 +131,7 @@ impl Team {
             job: UnsafeCell::new(None),
             asleep: (0..size).map(|_| AtomicBool::new(false)).collect(),
             arrived: AtomicUsize::new(0),
+            taken: (0..size).map(|_| Taken(AtomicUsize::new(0))).collect(),
             meeting: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
@@ -164,6 +172,7 @@ impl Team {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; nobody uses the pointer after this function, which waits for all threads.
         let job_pointer = unsafe { std::mem::transmute::<*const (dyn Fn(&Worker<'_>) + Sync), Job>(job) };
+        shared.begin_stage();
         // SAFETY: every other thread has left the last job (`busy` was 0) and waits for the next number.
         unsafe { *shared.job.get() = Some(job_pointer) };
         shared.busy.store(shared.size - 1, Ordering::Relaxed);
@@ -211,6 +220,24 @@ impl std::fmt::Debug for Team {
 impl Shared {
     fn payload(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
         self.payload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody may be in a stage meanwhile.
+    fn begin_stage(&self) {
+        self.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
+    }
+
+    /// Takes the next half of what is left of thread `index`'s part of `0..n`, at least `least`.
+    fn take(&self, index: usize, n: usize, least: usize) -> Option<Range<usize>> {
+        let Range { start, end } = self.part(index, n);
+        let step = |taken: usize| ((end - start - taken) / 2).max(least).min(end - start - taken);
+        let more = |taken: usize| (taken < end - start).then(|| taken + step(taken));
+        let taken = self.taken[index].0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(start + taken..start + taken + step(taken))
+    }
+
+    fn part(&self, index: usize, n: usize) -> Range<usize> {
+        n * index / self.size..n * (index + 1) / self.size
     }
 
     /// The life of a thread that does not lead.
@@ -261,20 +288,27 @@ impl Shared {
 }
 
 impl Worker<'_> {
-    /// Which thread this is, below [`Self::size`].
+    /// Which thread this is.
+    #[cfg(test)]
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
-    /// How many threads work.
-    pub(super) fn size(&self) -> usize {
-        self.shared.size
-    }
-
     /// This thread's part of `0..n`: the parts are of one size but for one, and in the order of the threads.
     pub(super) fn part(&self, n: usize) -> Range<usize> {
-        let at = |index: usize| n * index / self.shared.size;
-        at(self.index)..at(self.index + 1)
+        self.shared.part(self.index, n)
+    }
+
+    /// Some of `0..n`, piece by piece, so that all threads together take everything once: this thread's part first,
+    /// then what the others have not come to. Pieces have `least` elements or more, but for the last ones.
+    ///
+    /// At most one share in each stage (between two meetings), with the same `n` on all threads.
+    pub(super) fn share(&self, n: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
+        let (shared, index, least) = (self.shared, self.index, least.max(1));
+        let alone = (shared.size == 1 && n > 0).then_some(0..n);
+        let others = if shared.size == 1 { 0 } else { shared.size };
+        let parts = (0..others).map(move |i| (index + i) % shared.size);
+        alone.into_iter().chain(parts.flat_map(move |part| std::iter::from_fn(move || shared.take(part, n, least))))
     }
 
     /// Waits until all threads are here; what they wrote before is seen by all.
@@ -289,6 +323,8 @@ impl Worker<'_> {
         let meeting = shared.meeting.load(Ordering::Acquire);
         if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.size {
             shared.arrived.store(0, Ordering::Relaxed);
+            // Before anyone goes on, who would take some of the next stage.
+            shared.begin_stage();
             shared.meeting.store(meeting.wrapping_add(1), Ordering::Release);
             return;
         }
@@ -345,6 +381,51 @@ mod tests {
                 worker.meet();
             }
         });
+    }
+
+    #[test]
+    fn shares_cover_all_once_in_every_stage_whoever_is_late() {
+        for size in [1, 2, 3, 5] {
+            let mut team = team(size);
+            for n in [0, 1, 2, 7, 100] {
+                let hits: Vec<AtomicU64> = (0..n).map(|_| AtomicU64::new(0)).collect();
+                for round in 0..30 {
+                    team.run(&|worker| {
+                        for stage in 0..3 {
+                            if worker.index() == round % size && stage == 1 {
+                                std::thread::sleep(Duration::from_micros(200));
+                            }
+                            worker.share(n, 1 + stage).flatten().for_each(|i| {
+                                hits[i].fetch_add(1, Ordering::Relaxed);
+                            });
+                            if stage < 2 {
+                                worker.meet();
+                            }
+                        }
+                    });
+                }
+                assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 90), "{size} threads, {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_done_helps_the_others() {
+        let mut team = team(2);
+        let taken = [AtomicU64::new(0), AtomicU64::new(0)];
+        team.run(&|worker| {
+            if worker.index() == 0 {
+                wait_until(|| taken[1].load(Ordering::Relaxed) > 0);
+            }
+            for piece in worker.share(64, 1) {
+                taken[worker.index()].fetch_add(piece.len() as u64, Ordering::Relaxed);
+                if worker.index() == 1 {
+                    // Until the other one has done all that was left.
+                    wait_until(|| taken[0].load(Ordering::Relaxed) == 48);
+                }
+            }
+        });
+        assert_eq!(taken.map(AtomicU64::into_inner), [48, 16]);
     }
 
     #[test]

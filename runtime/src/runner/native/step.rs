@@ -67,6 +67,9 @@ impl TokenRows<'_> {
 /// Tokens of a unit: enough that keys are used often while they are near, few enough that threads have equal shares.
 pub(super) const UNIT_TOKENS: usize = 16;
 
+/// The least number of tiles that a thread takes at a time.
+pub(super) const PIECE_TILES: usize = 2;
+
 impl<'a> Step<'a> {
     pub(super) fn new(
         model: &'a NativeModel,
@@ -93,14 +96,14 @@ impl<'a> Step<'a> {
     /// A thread's part of the step.
     pub(super) fn run(&self, worker: &Worker<'_>) {
         let (model, tokens) = (self.model, self.batch.tokens.len());
-        for token in worker.part(tokens) {
+        for token in worker.share(tokens, 1).flatten() {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
             model.embedding.matrix.row(self.form, self.batch.tokens[token] as usize, rows.hidden);
         }
+        worker.meet();
         for (number, (layer, spec)) in model.layers.iter().zip(&model.spec.layers).enumerate() {
-            // A token's row is written by the same thread as before: no meeting is needed.
-            for token in worker.part(tokens) {
+            for token in worker.share(tokens, 1).flatten() {
                 // SAFETY: a token is one thread's.
                 let mut rows = unsafe { self.rows(token, token) };
                 if number > 0 {
@@ -113,7 +116,7 @@ impl<'a> Step<'a> {
             worker.meet();
             self.products(worker, &[(&layer.out.matrix, 0)], tokens, &self.buffers.y, self.widths.hidden);
             worker.meet();
-            for token in worker.part(tokens) {
+            for token in worker.share(tokens, 1).flatten() {
                 // SAFETY: a token is one thread's.
                 let mut rows = unsafe { self.rows(token, token) };
                 rows.add_y(&layer.out);
@@ -123,7 +126,7 @@ impl<'a> Step<'a> {
             self.mlp(worker, layer, spec);
             worker.meet();
         }
-        for at in worker.part(self.batch.wanted.len()) {
+        for at in worker.share(self.batch.wanted.len(), 1).flatten() {
             // SAFETY: a wanted token is one thread's; no token is wanted twice.
             let mut rows = unsafe { self.rows(self.batch.wanted[at] as usize, at) };
             if let Some(last) = model.layers.last() {
@@ -143,18 +146,16 @@ impl<'a> Step<'a> {
         let columns = [(&layer.q.matrix, 0), (&layer.k.matrix, q_tiles), (&layer.v.matrix, q_tiles + kv_tiles)];
         self.products(worker, &columns, tokens, &self.buffers.qkv, self.widths.qkv);
         worker.meet();
-        for unit in worker.part(tokens * spec.kv_heads) {
+        for unit in worker.share(tokens * spec.kv_heads, 1).flatten() {
             self.heads(unit / spec.kv_heads, unit % spec.kv_heads, number, layer, spec);
         }
         worker.meet();
-        // Late units see more keys: dealing them out in turns gives every thread some of each.
-        let units = self.units.len() * spec.kv_heads;
-        for unit in (worker.index()..units).step_by(worker.size()) {
+        for unit in worker.share(self.units.len() * spec.kv_heads, 1).flatten() {
             self.attend(&self.units[unit / spec.kv_heads], unit % spec.kv_heads, number, spec);
         }
         worker.meet();
         let padded = spec.head_dim.next_multiple_of(TILE);
-        for token in worker.part(tokens) {
+        for token in worker.share(tokens, 1).flatten() {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
             let x = rows.x.chunks_exact_mut(spec.head_dim).take(spec.heads);
@@ -244,7 +245,7 @@ impl<'a> Step<'a> {
         let columns = [(&layer.gate.matrix, 0), (&layer.up.matrix, up_column)];
         self.products(worker, &columns, tokens, &self.buffers.wide, self.widths.wide);
         worker.meet();
-        for token in worker.part(tokens) {
+        for token in worker.share(tokens, 1).flatten() {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
             let (gate, up) = rows.wide.split_at_mut(up_column);
@@ -284,7 +285,7 @@ impl<'a> Step<'a> {
         matrix.preparation(self.form, self.model.mode)
     }
 
-    /// Multiplies all rows with matrices of the same inputs; a thread takes some tiles of all tiles.
+    /// Multiplies all rows with matrices of the same inputs. A stage of its own: its threads share the tiles.
     fn products(
         &self,
         worker: &Worker<'_>,
@@ -293,19 +294,21 @@ impl<'a> Step<'a> {
         out: &Shared<f32>,
         stride: usize,
     ) {
-        let mine = worker.part(matrices.iter().map(|(matrix, _)| matrix.tiles()).sum());
-        let mut first = 0;
-        for (matrix, column) in matrices {
-            let end = first + matrix.tiles();
-            let tiles = mine.start.clamp(first, end) - first..mine.end.clamp(first, end) - first;
-            first = end;
-            if tiles.is_empty() {
-                continue;
+        let tiles = matrices.iter().map(|(matrix, _)| matrix.tiles()).sum();
+        for mine in worker.share(tiles, PIECE_TILES) {
+            let mut first = 0;
+            for (matrix, column) in matrices {
+                let end = first + matrix.tiles();
+                let tiles = mine.start.clamp(first, end) - first..mine.end.clamp(first, end) - first;
+                first = end;
+                if tiles.is_empty() {
+                    continue;
+                }
+                let prepared = self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of));
+                let inputs = Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared };
+                // SAFETY: the last stage prepared the rows; the tiles' columns of `out` are this thread's.
+                unsafe { matrix.product(self.form, tiles, &inputs, 0..rows, out.pointer().add(*column), stride) };
             }
-            let prepared = self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of));
-            let inputs = Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared };
-            // SAFETY: the last stage prepared the rows; the tiles' columns of `out` are this thread's.
-            unsafe { matrix.product(self.form, tiles, &inputs, 0..rows, out.pointer().add(*column), stride) };
         }
     }
 

@@ -3,7 +3,7 @@
 use super::buffers::Preparation;
 use super::kv;
 use super::memory::{HugeBytes, Shared};
-use super::step::UNIT_TOKENS;
+use super::step::{PIECE_TILES, UNIT_TOKENS};
 use super::weights::{Inputs, Matrix};
 use crate::checkpoint::LoadError;
 use crate::config::{ComputeMode, HugePages};
@@ -226,7 +226,7 @@ impl Workbench {
         let all = timed(|| {
             self.team.run(&|worker| {
                 for view in &views {
-                    for unit in (worker.index()..units).step_by(worker.size()) {
+                    for unit in worker.share(units, 1).flatten() {
                         let (first, kv_head) = (unit / spec.kv_heads * UNIT_TOKENS, unit % spec.kv_heads);
                         let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
                         let token_heads = (first..tokens.min(first + UNIT_TOKENS))
@@ -276,8 +276,7 @@ impl Work<'_> {
     fn run(&self, worker: &Worker<'_>) {
         let rows = 0..self.rows;
         for matrix in self.matrices {
-            let tiles = worker.part(matrix.tiles());
-            if !tiles.is_empty() {
+            for tiles in worker.share(matrix.tiles(), PIECE_TILES) {
                 let out = self.out.pointer();
                 // SAFETY: the rows are prepared; the tiles' columns of `out` are this thread's.
                 unsafe { matrix.product(self.form, tiles, &self.inputs, rows.clone(), out, self.stride) };
