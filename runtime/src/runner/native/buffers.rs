@@ -13,8 +13,9 @@ pub(super) struct Buffers {
     queries: Vec<f32>,
     mixed: Vec<f32>,
     wide: Vec<f32>,
-    logits: Vec<f32>,
     prepared: Vec<PreparedBuffer>,
+    /// Those of the last step; kept for their room.
+    shared: Vec<SharedPrepared>,
 }
 
 /// What the activations of a product are prepared for.
@@ -51,7 +52,7 @@ pub(super) struct Widths {
 }
 
 /// The buffers of one step, to be divided among threads.
-pub(super) struct StepBuffers {
+pub(super) struct StepBuffers<'a> {
     /// The residual stream, `[tokens, hidden]`.
     pub(super) hidden: Shared<f32>,
     /// What the products of a stage read, `[tokens, x]`.
@@ -63,12 +64,11 @@ pub(super) struct StepBuffers {
     pub(super) queries: Shared<f32>,
     pub(super) mixed: Shared<f32>,
     pub(super) wide: Shared<f32>,
-    /// `[wanted, logits]`.
-    pub(super) logits: Shared<f32>,
-    prepared: Vec<SharedPrepared>,
+    prepared: &'a [SharedPrepared],
 }
 
 /// A [`PreparedBuffer`], to be divided among threads.
+#[derive(Debug)]
 struct SharedPrepared {
     of: Preparation,
     rows: usize,
@@ -99,7 +99,7 @@ impl Widths {
 
 impl Buffers {
     /// Room for a step. Grows only.
-    pub(super) fn of_step(&mut self, widths: &Widths, tokens: usize, wanted: usize) -> StepBuffers {
+    pub(super) fn of_step(&mut self, widths: &Widths, tokens: usize, wanted: usize) -> StepBuffers<'_> {
         let rows = tokens.max(wanted);
         fn room<T: Clone + Default>(buffer: &mut Vec<T>, elements: usize) -> Shared<T> {
             if buffer.len() < elements {
@@ -122,8 +122,10 @@ impl Buffers {
                 groups: room(&mut buffer.groups, padded * groups),
             }
         });
+        self.shared.clear();
+        self.shared.extend(prepared);
         StepBuffers {
-            prepared: prepared.collect(),
+            prepared: &self.shared,
             hidden: room(&mut self.hidden, tokens * widths.hidden),
             x: room(&mut self.x, rows * widths.x),
             y: room(&mut self.y, tokens * widths.hidden),
@@ -131,17 +133,11 @@ impl Buffers {
             queries: room(&mut self.queries, tokens * widths.mixed),
             mixed: room(&mut self.mixed, tokens * widths.mixed),
             wide: room(&mut self.wide, tokens * widths.wide),
-            logits: room(&mut self.logits, wanted * widths.logits),
         }
-    }
-
-    /// The logits that the last step computed, `[wanted, logits]`.
-    pub(super) fn logits(&self) -> &[f32] {
-        &self.logits
     }
 }
 
-impl StepBuffers {
+impl StepBuffers<'_> {
     /// Places for rows of `k` activations.
     pub(super) fn prepared(&self, k: usize, of: Preparation) -> Activations {
         let buffer = self.prepared.iter().find(|buffer| buffer.of == of);

@@ -1,8 +1,9 @@
 use super::buffers::{Buffers, Widths};
 use super::kv::{KvMemory, Layouts};
+use super::memory::Shared;
 use super::model::NativeModel;
 use super::rope_table::RopeTable;
-use super::step::Step;
+use super::step::{Step, StepLists};
 use crate::checkpoint::LoadError;
 use crate::config::KvFormat;
 use crate::kernels::Form;
@@ -23,6 +24,7 @@ pub struct NativeForward {
     rope: RopeTable,
     widths: Widths,
     buffers: Buffers,
+    lists: StepLists,
 }
 
 impl NativeForward {
@@ -45,7 +47,7 @@ impl NativeForward {
         let team = Team::new(threads.clone()).map_err(|error| device("threads", error.to_string()))?;
         let rope = RopeTable::new(&model.spec.rope);
         let widths = Widths::of(&model, form);
-        Ok(Self { model, form, team, kv, rope, widths, buffers: Buffers::default() })
+        Ok(Self { model, form, team, kv, rope, widths, buffers: Buffers::default(), lists: StepLists::default() })
     }
 }
 
@@ -68,13 +70,20 @@ impl Forward for NativeForward {
         check(batch, &self.shape())?;
         let end = batch.rows.iter().map(|row| row.context_tokens).max().unwrap_or(0);
         self.rope.reach(end);
-        let buffers = self.buffers.of_step(&self.widths, batch.tokens.len(), batch.wanted.len());
-        let layers = (0..self.model.layers.len()).map(|number| self.kv.layer(number)).collect();
-        let step = Step::new(&self.model, self.form, batch, &self.rope, layers, &self.widths, buffers);
+        let (wanted, width, vocab) = (batch.wanted.len(), self.widths.logits, self.model.spec.vocab);
+        logits.reserve(wanted * width);
+        let out = Shared::room(&mut logits.spare_capacity_mut()[..wanted * width]);
+        let buffers = self.buffers.of_step(&self.widths, batch.tokens.len(), wanted);
+        let lists = self.lists.of(batch, self.kv.layers());
+        let step = Step::new(&self.model, self.form, batch, &self.rope, lists, &self.widths, buffers, out);
         self.team.run(&|worker| step.run(worker));
-        let vocab = self.model.spec.vocab;
-        let rows = self.buffers.logits().chunks(self.widths.logits).take(batch.wanted.len());
-        rows.for_each(|row| logits.extend_from_slice(&row[..vocab]));
+        // SAFETY: there is room for them, and the step has written them all.
+        unsafe { logits.set_len(wanted * width) };
+        if width > vocab {
+            // The last tile of a row reaches beyond it.
+            (1..wanted).for_each(|row| logits.copy_within(row * width..row * width + vocab, row * vocab));
+            logits.truncate(wanted * vocab);
+        }
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-use super::memory::HugeBytes;
+use super::memory::{HugeBytes, Shared};
 use crate::config::{ComputeMode, HugePages, InvalidSetting, KvCodes, KvFormat};
 use crate::kernels::{Float, KvLayout, MAX_KV_GROUPS, TILE};
 use crate::kv::BlockSpans;
@@ -22,10 +22,9 @@ impl KvMemory {
         Ok(Self { spans: layouts.spans, num_blocks, layers })
     }
 
-    /// Layout and first block of a layer.
-    pub(super) fn layer(&mut self, number: usize) -> (KvLayout, *mut u8) {
-        let (layout, bytes) = &mut self.layers[number];
-        (*layout, bytes.as_mut_ptr())
+    /// Layout and blocks of each layer.
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = (KvLayout, Shared<u8>)> {
+        self.layers.iter_mut().map(|(layout, bytes)| (*layout, Shared::new(bytes.as_mut_slice())))
     }
 
     /// Copies whole blocks, in order.

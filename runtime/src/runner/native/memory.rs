@@ -1,6 +1,7 @@
 use crate::config::HugePages;
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Large memory of zeros, on huge pages where the system has them: with small ones reading it is a fifth slower.
@@ -34,10 +35,6 @@ impl HugeBytes {
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         self.map.as_deref_mut().unwrap_or_default()
-    }
-
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.as_mut_slice().as_mut_ptr()
     }
 }
 
@@ -80,6 +77,11 @@ impl<T> Shared<T> {
     /// The elements must outlive every part that is taken.
     pub(super) fn new(elements: &mut [T]) -> Self {
         Self { first: elements.as_mut_ptr(), len: elements.len() }
+    }
+
+    /// Room for elements, which are written before they are read.
+    pub(super) fn room(elements: &mut [MaybeUninit<T>]) -> Self {
+        Self { first: elements.as_mut_ptr().cast(), len: elements.len() }
     }
 
     pub(super) fn pointer(&self) -> *mut T {

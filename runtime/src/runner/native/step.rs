@@ -18,9 +18,18 @@ pub(super) struct Step<'a> {
     batch: &'a Batch<'a>,
     rope: &'a RopeTable,
     widths: &'a Widths,
-    buffers: StepBuffers,
-    /// Layout and memory of each layer's keys and values.
-    layers: Vec<LayerMemory>,
+    buffers: StepBuffers<'a>,
+    /// `[wanted, widths.logits]`.
+    logits: Shared<f32>,
+    lists: &'a StepLists,
+}
+
+/// What a step looks things up in, kept from step to step so that none allocates once the largest has been seen.
+#[derive(Debug, Default)]
+pub(super) struct StepLists {
+    /// Layout and memory of each layer's keys and values. Positions are written by one thread each in one stage, and read
+    /// in the next one.
+    layers: Vec<(KvLayout, Shared<u8>)>,
     /// The row of each token.
     row_of: Vec<usize>,
     /// Block tables as the kernels read them, one after the other, and where each row's begins.
@@ -30,15 +39,26 @@ pub(super) struct Step<'a> {
     units: Vec<Unit>,
 }
 
-struct LayerMemory {
-    layout: KvLayout,
-    memory: *mut u8,
+impl StepLists {
+    /// Lists of a batch.
+    pub(super) fn of(&mut self, batch: &Batch<'_>, layers: impl Iterator<Item = (KvLayout, Shared<u8>)>) -> &Self {
+        let Self { layers: memory, row_of, tables, table_of, units } = self;
+        (memory.clear(), row_of.clear(), tables.clear(), table_of.clear(), units.clear());
+        memory.extend(layers);
+        for (row, of) in batch.rows.iter().enumerate() {
+            row_of.extend(of.span.clone().map(|_| row));
+            let first = tables.len();
+            tables.extend(of.table.iter().map(|block| block.0));
+            table_of.push(first..tables.len());
+            let starts = of.span.clone().step_by(UNIT_TOKENS);
+            units.extend(starts.map(|start| Unit { row, tokens: start..of.span.end.min(start + UNIT_TOKENS) }));
+        }
+        self
+    }
 }
 
-// SAFETY: positions are written by one thread each in one stage, and read in the next one.
-unsafe impl Sync for LayerMemory {}
-
 /// Tokens of one row whose queries are computed together.
+#[derive(Debug)]
 struct Unit {
     row: usize,
     tokens: Range<usize>,
@@ -71,29 +91,21 @@ pub(super) const UNIT_TOKENS: usize = 16;
 pub(super) const PIECE_TILES: usize = 2;
 
 impl<'a> Step<'a> {
+    #[expect(clippy::too_many_arguments, reason = "what a step works with, all of it borrowed")]
     pub(super) fn new(
         model: &'a NativeModel,
         form: Form,
         batch: &'a Batch<'a>,
         rope: &'a RopeTable,
-        layers: Vec<(KvLayout, *mut u8)>,
+        lists: &'a StepLists,
         widths: &'a Widths,
-        buffers: StepBuffers,
+        buffers: StepBuffers<'a>,
+        logits: Shared<f32>,
     ) -> Self {
-        let (mut row_of, mut tables, mut table_of, mut units) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (row, of) in batch.rows.iter().enumerate() {
-            row_of.extend(of.span.clone().map(|_| row));
-            let first = tables.len();
-            tables.extend(of.table.iter().map(|block| block.0));
-            table_of.push(first..tables.len());
-            let starts = of.span.clone().step_by(UNIT_TOKENS);
-            units.extend(starts.map(|start| Unit { row, tokens: start..of.span.end.min(start + UNIT_TOKENS) }));
-        }
-        let layers = layers.into_iter().map(|(layout, memory)| LayerMemory { layout, memory }).collect();
-        Self { model, form, batch, rope, widths, buffers, layers, row_of, tables, table_of, units }
+        Self { model, form, batch, rope, widths, buffers, logits, lists }
     }
 
-    /// A thread's part of the step.
+    /// A thread's part of the step. All of them together write every element of the logits.
     pub(super) fn run(&self, worker: &Worker<'_>) {
         let (model, tokens) = (self.model, self.batch.tokens.len());
         for token in worker.share(tokens, 1).flatten() {
@@ -136,7 +148,7 @@ impl<'a> Step<'a> {
         }
         worker.meet();
         let wanted = self.batch.wanted.len();
-        self.products(worker, &[(&model.head().matrix, 0)], wanted, &self.buffers.logits, self.widths.logits);
+        self.products(worker, &[(&model.head().matrix, 0)], wanted, &self.logits, self.widths.logits);
     }
 
     /// From the normed rows to the prepared inputs of the output projection.
@@ -150,8 +162,8 @@ impl<'a> Step<'a> {
             self.heads(unit / spec.kv_heads, unit % spec.kv_heads, number, layer, spec);
         }
         worker.meet();
-        for unit in worker.share(self.units.len() * spec.kv_heads, 1).flatten() {
-            self.attend(&self.units[unit / spec.kv_heads], unit % spec.kv_heads, number, spec);
+        for unit in worker.share(self.lists.units.len() * spec.kv_heads, 1).flatten() {
+            self.attend(&self.lists.units[unit / spec.kv_heads], unit % spec.kv_heads, number, spec);
         }
         worker.meet();
         let padded = spec.head_dim.next_multiple_of(TILE);
@@ -202,7 +214,7 @@ impl<'a> Step<'a> {
         bias(v, &layer.v, kv_head);
         norm(k, layer.qk_norm.as_ref().map(|(_, k)| k));
         rotate_halves(k, cos, sin);
-        let view = self.view(number, self.row_of[token]);
+        let view = self.view(number, self.lists.row_of[token]);
         // SAFETY: rows never share a block that one of them writes, and a position and key head is one thread's.
         unsafe { view.write(self.batch.positions[token] as usize, kv_head, k, v) };
     }
@@ -332,7 +344,8 @@ impl<'a> Step<'a> {
     }
 
     fn view(&self, number: usize, row: usize) -> KvView<'_> {
-        let LayerMemory { layout, memory } = &self.layers[number];
-        KvView { layout: *layout, memory: *memory, table: &self.tables[self.table_of[row].clone()] }
+        let StepLists { layers, tables, table_of, .. } = self.lists;
+        let (layout, memory) = layers[number];
+        KvView { layout, memory: memory.pointer(), table: &tables[table_of[row].clone()] }
     }
 }
