@@ -8,7 +8,7 @@ PEERS_DIR holds `build-llama/bin` (llama-bench, llama-batched-bench, llama-serve
 What is not there is left out. Every round runs everything once, so that what disturbs the machine disturbs all; a ratio
 is the median of the rounds' ratios. Needs nothing beyond the standard library.
 
-Parts: decode (one stream after 128 and 2048 tokens), prefill (512 and 2048 tokens), streams (1 to 16 together),
+Parts: decode (one stream after 128 tokens, ours after 2048, too), prefill (--prompts), streams (1 to 16 together),
 served (1 and 16 streams over HTTP: TTFT, inter-token latency, memory), prefix (TTFT over a seen beginning).
 """
 
@@ -20,6 +20,7 @@ import platform
 import signal
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import engines
@@ -56,6 +57,8 @@ def parse():
     parser.add_argument("--bits", type=lambda text: [int(part) for part in text.split(",")], default=[4, 8])
     parser.add_argument("--modes", type=names, default=["int16", "int8"], help="of ours: int16, int8, f32")
     parser.add_argument("--peers", type=names, default=["llama.cpp", "openvino"])
+    parser.add_argument("--prompts", type=lambda text: [int(part) for part in text.split(",")], default=[512, 2048])
+    parser.add_argument("--quantizations", type=names, default=["Q4_0", "Q4_K_M", "Q8_0"], help="of the peers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", help="write all samples")
@@ -85,19 +88,19 @@ def compare(arguments, name, bits, log):
 
 
 def raw(arguments, ours, name, bits, wanted, log):
-    lmx, threads = arguments.lmx, arguments.threads
+    lmx, threads, prompts = arguments.lmx, arguments.threads, arguments.prompts
     yield "limits", lambda: flat(engines.limits(lmx, threads, log))
     for mode in arguments.modes:
-        yield f"ours {mode}", lambda mode=mode: engines.ours(lmx, ours, mode, threads, wanted, log)
-    for quantization in PEERS[bits]:
+        yield f"ours {mode}", lambda mode=mode: engines.ours(lmx, ours, mode, threads, wanted, prompts, log)
+    for quantization in (q for q in PEERS[bits] if q in arguments.quantizations):
         gguf = arguments.folder / f"{name}-{quantization}.gguf"
         if not gguf.is_file():
             continue
         if "llama.cpp" in arguments.peers:
-            peer = lambda gguf=gguf: engines.llama_cpp(arguments.dir, gguf, threads, wanted, log)
+            peer = lambda gguf=gguf: engines.llama_cpp(arguments.dir, gguf, threads, wanted, prompts, log)
             yield f"llama.cpp {quantization}", peer
         if "openvino" in arguments.peers and wanted & {"decode", "prefill"}:
-            peer = lambda gguf=gguf: engines.openvino(arguments.dir, gguf, threads, wanted, log)
+            peer = lambda gguf=gguf: engines.openvino(arguments.dir, gguf, threads, wanted, prompts, log)
             yield f"OpenVINO {quantization}", peer
 
 
@@ -165,11 +168,11 @@ def table(result):
 def inner(samples, limits, modes):
     """Ratios of ours to the limits of the machine and to itself."""
     lines = ["\n" + row(["ratio", *modes]), row(["---"] * (1 + len(modes)))]
+    prompts = [figure.split(".")[1] for figure in samples[modes[0]] if figure.startswith("prefill_gops.")]
     pairs = [
         ("decode after 128: GB/s read over read bandwidth", "read.128", limits.get("read_gb_per_s")),
         ("decode after 2048: GB/s read over read bandwidth", "read.2048", limits.get("read_gb_per_s")),
-        ("prefill 512: GOP/s over int8 peak", "prefill_gops.512", limits.get("byte_gops")),
-        ("prefill 2048: GOP/s over int8 peak", "prefill_gops.2048", limits.get("byte_gops")),
+        *((f"prefill {n}: GOP/s over int8 peak", f"prefill_gops.{n}", limits.get("byte_gops")) for n in prompts),
         ("decode after 2048 over after 128", "decode.2048", "decode.128"),
         ("one stream served over the forward pass alone", "steady.1", "decode.128"),
         ("seen beginning over an unseen one, TTFT", "prefix.warm", "prefix.cold"),

@@ -1,7 +1,7 @@
 """Ours and the peers, each as a function that runs once and gives figures by name.
 
-Figures are `decode.128` and `decode.2048` (tokens/s of one stream after so many tokens), `prefill.512`, `prefill.2048`
-(tokens/s), `streams.N` (tokens/s of N streams that decode together after 128 tokens).
+Figures are `decode.128` and `decode.2048` (tokens/s of one stream after so many tokens), `prefill.N`
+(tokens/s of a prompt), `streams.N` (tokens/s of N streams that decode together after 128 tokens).
 """
 
 import json
@@ -12,9 +12,11 @@ import tempfile
 from pathlib import Path
 
 DECODED = 64
+# After the second one ours only: computing it takes the peers longer than all the rest.
 CONTEXTS = (128, 2048)
-PROMPTS = (512, 2048)
 STREAMS = (1, 2, 4, 8, 16)
+# Of the peers.
+FEWEST_AND_MOST = (1, 16)
 
 HERE = Path(__file__).parent
 
@@ -66,9 +68,9 @@ def lmx_bench(lmx, flags, log):
         return {section["scenario"]: section for section in json.load(open(out.name))["sections"]}
 
 
-def ours(lmx, model, mode, threads, wanted, log):
+def ours(lmx, model, mode, threads, wanted, prompts, log):
     flags = ["--scenario", "runner", "--model", model, "--compute", mode, "--threads", threads, "--repeat", 1]
-    flags += ["--prompt-tokens", numbers(PROMPTS) if "prefill" in wanted else 0]
+    flags += ["--prompt-tokens", numbers(prompts) if "prefill" in wanted else 0]
     flags += ["--context-tokens", numbers(CONTEXTS) if "decode" in wanted else 0]
     flags += ["--concurrency", numbers(STREAMS) if "streams" in wanted else 0]
     runner = lmx_bench(lmx, flags, log)["runner"]
@@ -86,27 +88,29 @@ def limits(lmx, threads, log):
     return lmx_bench(lmx, ["--scenario", "limits", "--threads", threads, "--repeat", 3], log)["limits"]
 
 
-def llama_cpp(peers, gguf, threads, wanted, log):
+def llama_cpp(peers, gguf, threads, wanted, prompts, log):
     bench = [peers / "build-llama/bin/llama-bench", "-m", gguf, "-t", threads, "-r", 1, "-fa", 1, "-o", "jsonl"]
     figures = {}
     if "prefill" in wanted:
-        for line in run([*bench, "-p", numbers(PROMPTS), "-n", 0], log).splitlines():
+        # The shortest prompt warms up; its own way of doing so computes every prompt twice.
+        for line in run([*bench, "--no-warmup", "-p", numbers([64, *prompts]), "-n", 0], log).splitlines():
             figures[f"prefill.{json.loads(line)['n_prompt']}"] = json.loads(line)["avg_ts"]
+        figures.pop("prefill.64")
     if "decode" in wanted:
-        for line in run([*bench, "-p", 0, "-n", DECODED, "-d", numbers(CONTEXTS)], log).splitlines():
+        for line in run([*bench, "-p", 0, "-n", DECODED, "-d", CONTEXTS[0]], log).splitlines():
             figures[f"decode.{json.loads(line)['n_depth']}"] = json.loads(line)["avg_ts"]
     if "streams" in wanted:
         batched = [peers / "build-llama/bin/llama-batched-bench", "-m", gguf, "-t", threads, "-c", 8192, "-fa", "on"]
-        batched += ["-npp", 128, "-ntg", DECODED, "-npl", numbers(STREAMS), "--output-format", "jsonl"]
+        batched += ["-npp", 128, "-ntg", DECODED, "-npl", numbers(FEWEST_AND_MOST), "--output-format", "jsonl"]
         for line in run(batched, log).splitlines():
             if line.startswith("{"):
                 figures[f"streams.{json.loads(line)['pl']}"] = json.loads(line)["speed_tg"]
     return figures
 
 
-def openvino(peers, gguf, threads, wanted, log):
+def openvino(peers, gguf, threads, wanted, prompts, log):
     command = [peers / "venv/bin/python", HERE / "openvino_once.py", gguf, "--threads", threads, "--tokens", DECODED]
-    command += ["--prompts", numbers(PROMPTS)] if "prefill" in wanted else []
+    command += ["--prompts", numbers(prompts)] if "prefill" in wanted else []
     command += ["--contexts", numbers(CONTEXTS[:1])] if "decode" in wanted else []
     return json.loads(run(command, log).splitlines()[-1])
 

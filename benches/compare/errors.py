@@ -67,7 +67,7 @@ def our_logits(lmx, model, mode, prompts):
         command = [lmx, "parity", model, "--inputs", inputs, "--out", out, "--compute", mode]
         subprocess.run([str(part) for part in command], check=True, stderr=subprocess.DEVNULL)
         logits = tensors(out)
-        return [logits[f"p{i}.logits"][-1].astype(np.float64) for i in range(len(prompts))]
+        return [logits[f"logits.p{i}"][-1].astype(np.float64) for i in range(len(prompts))]
 
 
 def tensors(path):

@@ -217,7 +217,7 @@ fn scales_of_another_shape_are_reported_with_the_module() {
     let (outcome, text) = fails(folder.path());
 
     assert_eq!(outcome, "invalid_checkpoint");
-    assert!(text.contains("`model.layers.0.self_attn.q_proj`: config.json says 8 bits"), "{text}");
+    assert!(text.contains("`model.layers.0.self_attn.q_proj`: config.json says 8-bit"), "{text}");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+/// Tokens of a prompt that warms up.
+const WARM_UP_TOKENS: usize = 64;
+
 /// The forward pass alone: no scheduler, no sampling, no server.
 pub struct RunnerBench {
     streams: Streams,
@@ -90,6 +93,10 @@ impl RunnerBench {
     /// The executor's.
     pub fn prefill(&mut self) -> Result<Vec<PrefillFigure>, ForwardError> {
         let lengths = self.plan.prefill.clone();
+        if let Some(&shortest) = lengths.iter().min() {
+            // Warms up: the first step makes room for the others.
+            self.streams.prefill(self.prompt, shortest.min(WARM_UP_TOKENS), self.plan.chunk.get())?;
+        }
         let rounds = self.rounds(lengths.len(), |bench, i| {
             bench.streams.prefill(bench.prompt, lengths[i], bench.plan.chunk.get())
         })?;
@@ -153,14 +160,13 @@ impl RunnerBench {
         Ok(levels.iter().enumerate().map(figure).collect())
     }
 
-    /// Runs each of `cases` once to warm up, then once in every round: what disturbs the machine for a while disturbs
-    /// all of them.
+    /// Runs each of `cases` once in every round: what disturbs the machine for a while disturbs all of them. Prompts before
+    /// them have warmed up the model.
     fn rounds(
         &mut self,
         cases: usize,
         mut run: impl FnMut(&mut Self, usize) -> Result<Duration, ForwardError>,
     ) -> Result<Vec<Vec<Duration>>, ForwardError> {
-        (0..cases).try_for_each(|case| run(self, case).map(drop))?;
         (0..self.plan.repeat.get()).map(|_| (0..cases).map(|case| run(self, case)).collect()).collect()
     }
 }

@@ -151,7 +151,7 @@ impl KvView<'_> {
             kind.write_all(&mut rounded[0][..bytes], key);
             kind.write_all(&mut rounded[1][..bytes], value);
             let first = number * TILE;
-            // SAFETY (both): the elements stand inside of the strip and are nobody else's meanwhile; only their bytes are
+            // SAFETY: the elements stand inside of the strip and are nobody else's meanwhile; only their bytes are
             // written, because other positions of the strip may be another thread's.
             unsafe {
                 strip.add(((TILE + lane) * dim + first) * kind.bytes()).copy_from(rounded[1].as_ptr(), bytes);

@@ -2,7 +2,8 @@ use super::affine::AffineMatrix;
 use super::config::ModelConfig;
 use super::family::Family;
 use super::keys::{Keys, is_skipped};
-use super::quantization::Quantization;
+use super::micro::{MicroMatrix, Microscaling};
+use super::quantization::{Quantization, Setting};
 use super::spec::{DecoderSpec, LayerSpec};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,8 @@ pub enum Storage {
     Dense(Dtype),
     /// As MLX affine codes.
     Affine(Quantization),
+    /// As small floats with a scale per group.
+    Micro(Microscaling),
 }
 
 impl Blueprint {
@@ -167,6 +170,13 @@ impl Module {
                 scales: tensor("scales")?,
                 biases: tensor("biases")?,
             }),
+            Storage::Micro(format) => Weight::Micro(MicroMatrix {
+                format,
+                outputs: self.outputs,
+                inputs: self.inputs,
+                codes: tensor("weight")?,
+                scales: tensor("scales")?,
+            }),
         })
     }
 }
@@ -178,6 +188,8 @@ pub enum Weight<'a> {
     Dense(TensorView<'a>),
     /// Affine codes.
     Affine(AffineMatrix<'a>),
+    /// Small floats.
+    Micro(MicroMatrix<'a>),
 }
 
 /// The check in progress: which modules were found and which tensors they use.
@@ -231,7 +243,7 @@ impl<'a> Survey<'a> {
     ) -> Result<(), LoadError> {
         // A module is quantised if and only if it has scales: recipes leave modules out without saying so.
         let storage = match self.checkpoint.get(&format!("{path}.scales")) {
-            Some(scales) => Storage::Affine(self.affine(&path, scales, outputs, inputs)?),
+            Some(scales) => self.quantized(&path, scales, outputs, inputs)?,
             None => Storage::Dense(self.floats(format!("{path}.weight"), &[outputs, inputs])?),
         };
         if bias {
@@ -241,17 +253,14 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    fn affine(
+    fn quantized(
         &mut self,
         path: &str,
         scales: TensorView<'a>,
         outputs: usize,
         inputs: usize,
-    ) -> Result<Quantization, LoadError> {
+    ) -> Result<Storage, LoadError> {
         let codes = self.take(format!("{path}.weight"))?;
-        if scales.dtype == Dtype::U8 {
-            return Err(LoadError::quantization(format!("type of {path}.scales"), "U8"));
-        }
         let (&[code_rows, words], &[scale_rows, groups]) = (codes.shape, scales.shape) else {
             let reason = format!("codes {:?} and scales {:?} are no matrices", codes.shape, scales.shape);
             return Err(LoadError::invalid(codes.name, reason));
@@ -263,10 +272,18 @@ impl<'a> Survey<'a> {
             let reason = format!("{code_rows} rows of codes and {scale_rows} of scales, expected {outputs}");
             return Err(LoadError::invalid(codes.name, reason));
         }
-        let found = self.config.quantization.of_module(path, words, groups, inputs)?;
-        self.floats(format!("{path}.scales"), &[outputs, groups])?;
-        self.floats(format!("{path}.biases"), &[outputs, groups])?;
-        Ok(found)
+        let micro = scales.dtype == Dtype::U8;
+        match self.config.quantization.of_module(path, micro, words, groups, inputs)? {
+            Setting::Affine(quantization) => {
+                self.floats(format!("{path}.scales"), &[outputs, groups])?;
+                self.floats(format!("{path}.biases"), &[outputs, groups])?;
+                Ok(Storage::Affine(quantization))
+            }
+            Setting::Micro(format) => {
+                self.take(format!("{path}.scales"))?;
+                Ok(Storage::Micro(format))
+            }
+        }
     }
 
     /// Checks a float tensor and returns its type.

@@ -1,5 +1,4 @@
 use super::blueprint::{Blueprint, Storage};
-use super::quantization::Quantization;
 use crate::checkpoint::Dtype;
 use std::collections::BTreeMap;
 
@@ -74,7 +73,8 @@ impl ModelFacts {
 fn name(storage: Storage) -> String {
     match storage {
         Storage::Dense(dtype) => float_name(dtype).to_owned(),
-        Storage::Affine(Quantization { bits, group_size }) => format!("{bits}-bit, group {group_size}"),
+        Storage::Affine(quantization) => quantization.to_string(),
+        Storage::Micro(format) => format.to_string(),
     }
 }
 

@@ -1,3 +1,4 @@
+use super::micro::Microscaling;
 use crate::checkpoint::LoadError;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -11,13 +12,22 @@ pub struct Quantization {
     pub group_size: usize,
 }
 
+/// How a module is quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// In whole numbers.
+    Affine(Quantization),
+    /// In small floats.
+    Micro(Microscaling),
+}
+
 /// What `config.json` says about quantisation. The tensors have the last word on whether a module is quantised at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QuantizationMap {
     /// The checkpoint's general setting.
-    global: Option<Quantization>,
+    global: Option<Setting>,
     /// Modules that are named: their own setting, or `None` for "not quantised".
-    named: BTreeMap<String, Option<Quantization>>,
+    named: BTreeMap<String, Option<Setting>>,
 }
 
 const WIDTHS: [usize; 6] = [2, 3, 4, 5, 6, 8];
@@ -53,16 +63,16 @@ impl QuantizationMap {
     }
 
     /// The checkpoint's general setting.
-    pub fn global(&self) -> Option<Quantization> {
+    pub fn global(&self) -> Option<Setting> {
         self.global
     }
 
     /// What the configuration says about the module at `path`: `None` if it does not name it.
-    pub fn named(&self, path: &str) -> Option<Option<Quantization>> {
+    pub fn named(&self, path: &str) -> Option<Option<Setting>> {
         self.named.get(path).copied()
     }
 
-    /// The setting of a module that has scales.
+    /// The setting of a module that has scales: bytes for small floats (`micro`), floats for affine codes.
     ///
     /// A named path wins. Otherwise both numbers follow from the shapes, as in newer versions of mlx-lm: a recipe need
     /// not name every module that it treats differently.
@@ -70,47 +80,62 @@ impl QuantizationMap {
     /// `words`: 32-bit words per row of codes. `groups`: scales per row. `inputs`: columns of the dense matrix.
     ///
     /// # Errors
-    /// [`LoadError::InvalidCheckpoint`] if the numbers do not belong together.
+    /// [`LoadError::InvalidCheckpoint`] if the numbers do not belong together,
+    /// [`LoadError::UnsupportedQuantization`] if there is no such width, group or format.
     pub(super) fn of_module(
         &self,
         path: &str,
+        micro: bool,
         words: usize,
         groups: usize,
         inputs: usize,
-    ) -> Result<Quantization, LoadError> {
+    ) -> Result<Setting, LoadError> {
         let shape = || format!("{words} words and {groups} scales per row for {inputs} inputs");
         if groups == 0 || inputs == 0 || !inputs.is_multiple_of(groups) || !(words * 32).is_multiple_of(inputs) {
             return Err(LoadError::invalid(path, format!("{} fit no quantisation", shape())));
         }
         let derived = Quantization { bits: words * 32 / inputs, group_size: inputs / groups };
-        let found = self.named(path).flatten().unwrap_or(derived);
-        if found != derived {
-            let reason = format!(
-                "config.json says {} bits in groups of {}, but there are {}",
-                found.bits,
-                found.group_size,
-                shape()
-            );
+        let setting = if micro {
+            let fits =
+                |format: &Microscaling| (format.bits(), format.group_size()) == (derived.bits, derived.group_size);
+            let format = Microscaling::ALL.into_iter().find(fits);
+            let format =
+                format.ok_or_else(|| LoadError::quantization(format!("scales of bytes in {path}"), derived))?;
+            Setting::Micro(format)
+        } else {
+            Setting::Affine(derived)
+        };
+        let found = self.named(path).flatten().unwrap_or(setting);
+        if found != setting {
+            let scales = if micro { ", the scales being bytes" } else { "" };
+            let reason = format!("config.json says {found}, but there are {}{scales}", shape());
             return Err(LoadError::invalid(path, reason));
         }
-        if !WIDTHS.contains(&found.bits) {
-            return Err(LoadError::quantization(format!("bits of {path}"), found.bits));
-        }
-        if !GROUPS.contains(&found.group_size) {
-            return Err(LoadError::quantization(format!("group_size of {path}"), found.group_size));
+        if let Setting::Affine(Quantization { bits, group_size }) = found {
+            if !WIDTHS.contains(&bits) {
+                return Err(LoadError::quantization(format!("bits of {path}"), bits));
+            }
+            if !GROUPS.contains(&group_size) {
+                return Err(LoadError::quantization(format!("group_size of {path}"), group_size));
+            }
         }
         Ok(found)
     }
 }
 
 /// Reads `bits`, `group_size` and `mode` of one object.
-fn setting(key: &str, object: &Map<String, Value>) -> Result<Option<Quantization>, LoadError> {
+fn setting(key: &str, object: &Map<String, Value>) -> Result<Option<Setting>, LoadError> {
     // An entry without a mode is affine, even below another global mode.
-    if let Some(mode) = object.get("mode").filter(|mode| !mode.is_null())
-        && mode.as_str() != Some("affine")
-    {
-        return Err(LoadError::quantization(format!("{key}.mode"), plain(mode)));
-    }
+    let format = match object.get("mode").filter(|mode| !mode.is_null()) {
+        None => None,
+        Some(mode) if mode.as_str() == Some("affine") => None,
+        Some(mode) => Some(
+            Microscaling::ALL
+                .into_iter()
+                .find(|format| mode.as_str() == Some(format.name()))
+                .ok_or_else(|| LoadError::quantization(format!("{key}.mode"), plain(mode)))?,
+        ),
+    };
     let number = |name: &str, allowed: &[usize]| match object.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value
@@ -120,8 +145,14 @@ fn setting(key: &str, object: &Map<String, Value>) -> Result<Option<Quantization
             .map(Some)
             .ok_or_else(|| LoadError::quantization(format!("{key}.{name}"), plain(value))),
     };
+    if let Some(format) = format {
+        // A format has one width and one group; who writes others means something else.
+        number("bits", &[format.bits()])?;
+        number("group_size", &[format.group_size()])?;
+        return Ok(Some(Setting::Micro(format)));
+    }
     let (bits, group_size) = (number("bits", &WIDTHS)?, number("group_size", &GROUPS)?);
-    Ok(bits.zip(group_size).map(|(bits, group_size)| Quantization { bits, group_size }))
+    Ok(bits.zip(group_size).map(|(bits, group_size)| Setting::Affine(Quantization { bits, group_size })))
 }
 
 /// A JSON value as a person would say it: strings without quotes.
@@ -135,10 +166,23 @@ impl std::fmt::Display for Quantization {
     }
 }
 
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Affine(quantization) => quantization.fmt(f),
+            Self::Micro(format) => format.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn affine(bits: usize, group_size: usize) -> Setting {
+        Setting::Affine(Quantization { bits, group_size })
+    }
 
     fn refused(config: Value) -> String {
         let error = QuantizationMap::parse(&config).unwrap_err();
@@ -147,8 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_affine_is_refused_by_key_and_value() {
-        assert!(refused(json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}})).contains("mxfp4"));
+    fn what_is_unknown_is_refused_by_key_and_value() {
+        assert!(refused(json!({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp5"}})).contains("mxfp5"));
+        assert!(
+            refused(json!({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}})).contains("group_size")
+        );
         assert!(refused(json!({"quantization_config": {"quant_method": "fp8"}})).contains("quant_method"));
         assert!(refused(json!({"quantization": {"bits": 7, "group_size": 64}})).contains("quantization.bits` is `7"));
         assert!(refused(json!({"quantization": {"bits": 4, "group_size": 48}})).contains("48"));
@@ -164,8 +211,8 @@ mod tests {
 
         let map = QuantizationMap::parse(&config).unwrap();
 
-        assert_eq!(map.global(), Some(Quantization { bits: 4, group_size: 64 }));
-        assert_eq!(map.named("lm_head"), Some(Some(Quantization { bits: 6, group_size: 32 })));
+        assert_eq!(map.global(), Some(affine(4, 64)));
+        assert_eq!(map.named("lm_head"), Some(Some(affine(6, 32))));
         assert_eq!(map.named("model.layers.0.mlp.down_proj"), Some(None));
         assert_eq!(map.named("model.embed_tokens"), None);
     }
@@ -175,8 +222,25 @@ mod tests {
         let map = QuantizationMap::parse(&json!({"quantization": {"bits": 4, "group_size": 64}})).unwrap();
 
         // 256 inputs in 64 words are 8 bits; 8 scales make groups of 32.
-        assert_eq!(map.of_module("m", 64, 8, 256).unwrap(), Quantization { bits: 8, group_size: 32 });
-        assert!(map.of_module("m", 65, 8, 256).is_err());
+        assert_eq!(map.of_module("m", false, 64, 8, 256).unwrap(), affine(8, 32));
+        assert!(map.of_module("m", false, 65, 8, 256).is_err());
+    }
+
+    #[test]
+    fn scales_of_bytes_tell_the_format_of_small_floats() {
+        let config = json!({"quantization": {
+            "bits": 4, "group_size": 32, "mode": "mxfp4",
+            "router": {"bits": 8, "group_size": 64},
+        }});
+        let map = QuantizationMap::parse(&config).unwrap();
+
+        assert_eq!(map.global(), Some(Setting::Micro(Microscaling::Mxfp4)));
+        assert_eq!(map.named("router"), Some(Some(affine(8, 64))));
+        assert_eq!(map.of_module("m", true, 32, 8, 256).unwrap(), Setting::Micro(Microscaling::Mxfp4));
+        assert_eq!(map.of_module("m", true, 32, 16, 256).unwrap(), Setting::Micro(Microscaling::Nvfp4));
+        assert_eq!(map.of_module("m", true, 64, 8, 256).unwrap(), Setting::Micro(Microscaling::Mxfp8));
+        assert_eq!(map.of_module("m", true, 32, 4, 256).unwrap_err().outcome(), "unsupported_quantization");
+        assert_eq!(map.of_module("router", true, 32, 8, 256).unwrap_err().outcome(), "invalid_checkpoint");
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::report::LoadReport;
 use super::rows::fill_rows;
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView};
 use crate::config::ComputeMode;
-use crate::model::affine::AffineMatrix;
 use crate::model::{Blueprint, Weight};
 use crate::runner::LoadProgress;
 use candle_core::{DType, Device, Tensor};
@@ -72,6 +71,13 @@ impl Loader<'_> {
         let matrix = match module.weight(self.checkpoint, path)? {
             Weight::Dense(tensor) => return self.floats(tensor, dtype).map(LinearWeight::Dense),
             Weight::Affine(matrix) => matrix,
+            Weight::Micro(matrix) => {
+                let shape = (matrix.outputs, matrix.inputs);
+                let weight = self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?;
+                self.advance((matrix.codes.data.len() + matrix.scales.data.len()) as u64);
+                let weight = weight.to_dtype(dtype).map_err(device_error(path))?;
+                return Ok(LinearWeight::Dense(weight));
+            }
         };
         let stored = [matrix.codes, matrix.scales, matrix.biases].iter().map(|t| t.data.len() as u64).sum();
         let blocks = match self.mode {
@@ -89,16 +95,25 @@ impl Loader<'_> {
         };
         let weight = match blocks {
             Some(blocks) => LinearWeight::Blocks(blocks),
-            None => LinearWeight::Dense(self.dequantized(path, &matrix)?),
+            None => {
+                let shape = (matrix.outputs, matrix.inputs);
+                LinearWeight::Dense(self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?)
+            }
         };
         self.advance(stored);
         Ok(weight)
     }
 
-    fn dequantized(&self, path: &str, matrix: &AffineMatrix<'_>) -> Result<Tensor, LoadError> {
-        let mut values = vec![0.0; matrix.outputs * matrix.inputs];
-        fill_rows(&mut values, matrix.inputs, |first, rows| matrix.dequantize_rows(first, rows))?;
-        Tensor::from_vec(values, (matrix.outputs, matrix.inputs), self.device).map_err(device_error(path))
+    /// Floats of `(outputs, inputs)`; `fill` writes the rows from the given one on.
+    fn dequantized(
+        &self,
+        path: &str,
+        shape: (usize, usize),
+        fill: impl Fn(usize, &mut [f32]) -> Result<(), LoadError> + Sync,
+    ) -> Result<Tensor, LoadError> {
+        let mut values = vec![0.0; shape.0 * shape.1];
+        fill_rows(&mut values, shape.1, fill)?;
+        Tensor::from_vec(values, shape, self.device).map_err(device_error(path))
     }
 
     fn floats(&mut self, tensor: TensorView<'_>, dtype: DType) -> Result<Tensor, LoadError> {
@@ -130,6 +145,8 @@ fn stored_dtype(weight: Weight<'_>) -> DType {
     match weight {
         Weight::Dense(tensor) if tensor.dtype == Dtype::BF16 => DType::BF16,
         Weight::Dense(tensor) if tensor.dtype == Dtype::F16 => DType::F16,
+        // Which holds all their values.
+        Weight::Micro(_) => DType::BF16,
         Weight::Dense(_) | Weight::Affine(_) => DType::F32,
     }
 }

@@ -31,7 +31,8 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
             sum.weights += 4 * module.outputs as u64;
         }
         match module.storage {
-            Storage::Dense(dtype) => {
+            Storage::Dense(_) | Storage::Micro(_) => {
+                let dtype = if let Storage::Dense(dtype) = module.storage { dtype } else { Dtype::BF16 };
                 let as_stored = match module.kind {
                     ModuleKind::Norm => false,
                     ModuleKind::Embedding if !blueprint.spec.tied => true,

@@ -43,7 +43,11 @@ impl StepLists {
     /// Lists of a batch.
     pub(super) fn of(&mut self, batch: &Batch<'_>, layers: impl Iterator<Item = (KvLayout, Shared<u8>)>) -> &Self {
         let Self { layers: memory, row_of, tables, table_of, units } = self;
-        (memory.clear(), row_of.clear(), tables.clear(), table_of.clear(), units.clear());
+        memory.clear();
+        row_of.clear();
+        tables.clear();
+        table_of.clear();
+        units.clear();
         memory.extend(layers);
         for (row, of) in batch.rows.iter().enumerate() {
             row_of.extend(of.span.clone().map(|_| row));

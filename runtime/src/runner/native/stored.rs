@@ -1,6 +1,7 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
-use crate::model::{Module, Storage};
+use crate::model::micro::{e8m0, twice_e2m1};
+use crate::model::{Microscaling, Module, Storage};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -35,7 +36,13 @@ pub(super) struct StoredMatrix {
 enum Parts {
     Floats(Stored),
     Affine { codes: Stored, scales: Column, biases: Column },
+    Micro { format: Microscaling, codes: Stored, scales: Stored },
 }
+
+/// Width of the affine codes that `mxfp4` becomes. Twice its values are the whole numbers from -12 to 12, so that
+/// `value = scale / 2 * (code - 12)` holds exactly.
+pub(super) const MXFP4_BITS: usize = 5;
+const MXFP4_ZERO: i8 = 12;
 
 /// A value per row and group.
 #[derive(Debug)]
@@ -69,6 +76,20 @@ impl StoredMatrix {
                     k: module.inputs,
                 };
                 (Layout::Affine(layout), Parts::Affine { codes: stored("weight")?, scales, biases })
+            }
+            Storage::Micro(format) => {
+                let k = module.inputs;
+                let layout = match format {
+                    Microscaling::Mxfp4 => Layout::Affine(AffineLayout {
+                        bits: MXFP4_BITS,
+                        group: format.group_size(),
+                        scales: Float::Bf16,
+                        k,
+                    }),
+                    // Groups of 16 are none of the kernels', and e4m3 has no equal steps: bfloat16 holds all their values.
+                    Microscaling::Nvfp4 | Microscaling::Mxfp8 => Layout::Dense { kind: Float::Bf16, k },
+                };
+                (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")? })
             }
         };
         Ok(Self { outputs: module.outputs, layout, parts })
@@ -104,6 +125,20 @@ impl StoredMatrix {
             (Layout::Dense { kind, k }, Parts::Floats(floats)) => {
                 pack_dense_rows(form, *kind, *k, self.rows_of(floats, rows), place);
             }
+            (Layout::Affine(layout), Parts::Micro { codes, scales, .. }) => {
+                let codes = affine_codes(self.rows_of(codes, rows.clone()));
+                let (scales, biases) = affine_scales(self.rows_of(scales, rows));
+                layout.pack_rows(form, &AffineRows { codes: &codes, scales: &scales, biases: &biases }, place);
+            }
+            (Layout::Dense { kind, k }, Parts::Micro { format, codes, scales }) => {
+                let (mut values, mut bytes) = (vec![0.0; *k], vec![0; rows.len() * k * kind.bytes()]);
+                for (row, bytes) in rows.zip(bytes.chunks_exact_mut(k * kind.bytes())) {
+                    let row = row..row + 1;
+                    format.dequantize_row(self.rows_of(codes, row.clone()), self.rows_of(scales, row), &mut values);
+                    kind.write_all(bytes, &values);
+                }
+                pack_dense_rows(form, *kind, *k, &bytes, place);
+            }
             (Layout::Affine(_), Parts::Floats(_)) | (Layout::Dense { .. }, Parts::Affine { .. }) => {
                 unreachable!("layout and parts are made together")
             }
@@ -123,6 +158,7 @@ impl StoredMatrix {
         let tensors = match &self.parts {
             Parts::Floats(floats) => [Some(floats), None, None],
             Parts::Affine { codes, scales, biases } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
+            Parts::Micro { codes, scales, .. } => [Some(codes), Some(scales), None],
         };
         tensors.into_iter().flatten()
     }
@@ -147,6 +183,31 @@ impl StoredMatrix {
         (0..values).for_each(|i| kind.write(&mut widened, i, column.kind.read(stored, i)));
         Cow::Owned(widened)
     }
+}
+
+/// Rows of e2m1 codes as rows of five-bit codes, each a little-endian bit stream.
+fn affine_codes(codes: &[u8]) -> Vec<u8> {
+    let code = |code: u8| (twice_e2m1(code) + MXFP4_ZERO).cast_unsigned();
+    let table: [u8; 16] = std::array::from_fn(|i| code(i as u8));
+    let mut out = Vec::with_capacity(codes.len() / 4 * MXFP4_BITS);
+    for eight in codes.as_chunks::<4>().0 {
+        let word = u32::from_le_bytes(*eight);
+        let stream = (0..8)
+            .fold(0_u64, |stream, i| stream | u64::from(table[(word >> (4 * i) & 15) as usize]) << (MXFP4_BITS * i));
+        out.extend_from_slice(&stream.to_le_bytes()[..MXFP4_BITS]);
+    }
+    out
+}
+
+/// Scales and biases of [`affine_codes`], bfloat16: powers of two, and -12 times as much.
+fn affine_scales(scales: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut to, mut biases) = (vec![0; 2 * scales.len()], vec![0; 2 * scales.len()]);
+    for (i, byte) in scales.iter().enumerate() {
+        let half = e8m0(*byte) * 0.5;
+        Float::Bf16.write(&mut to, i, half);
+        Float::Bf16.write(&mut biases, i, -f32::from(MXFP4_ZERO) * half);
+    }
+    (to, biases)
 }
 
 fn float_kind(name: &str, dtype: Dtype) -> Result<Float, LoadError> {

@@ -1,12 +1,12 @@
 use super::buffers::Preparation;
 use super::memory::HugeBytes;
-use super::stored::{Layout, StoredMatrix};
+use super::stored::{Layout, MXFP4_BITS, StoredMatrix};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
 use crate::kernels::{
     Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row,
 };
-use crate::model::{Blueprint, Module, ModuleKind, Quantization, Storage};
+use crate::model::{Blueprint, Microscaling, Module, ModuleKind, Quantization, Storage};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -218,6 +218,9 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
             Storage::Dense(dtype) => elements * element_bytes(dtype),
             // Codes, and a scale and a bias per group of at most four bytes each.
             Storage::Affine(Quantization { bits, group_size }) => elements * bits / 8 + elements / group_size * 8,
+            // As `StoredMatrix` lays them out.
+            Storage::Micro(Microscaling::Mxfp4) => elements * MXFP4_BITS / 8 + elements / 32 * 4,
+            Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
         };
         (matrix + bias) as u64
     };
