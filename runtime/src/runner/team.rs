@@ -17,8 +17,8 @@ use std::thread::{JoinHandle, Thread, ThreadId};
 
 /// Rounds of waiting before a thread lets others run.
 const SPINS: u32 = 4_000;
-/// Rounds of letting others run before an idle thread sleeps, some 1.4 ms on Linux: between two steps of a stream it stays
-/// awake, and does not hold up the next one with being woken.
+/// Rounds of letting others run before an idle thread sleeps, some 1.4 ms on Linux: between two steps of a stream it
+/// stays awake, and does not hold up the next one with being woken.
 const YIELDS: u32 = 2_500;
 
 /// How many threads compute, and where.
