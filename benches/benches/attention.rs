@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lmx_runtime::config::{KvCodes, KvConfig};
-use lmx_runtime::kernels::{Attention, Float, Form, KvLayout, KvView, Query};
+use lmx_runtime::kernels::{Attention, Float, Form, KvContent, KvLayout, KvView, Query};
 use std::time::{Duration, Instant};
 
 const HEAD_DIM: usize = 128;
@@ -21,8 +21,14 @@ struct Layers {
 
 impl Layers {
     fn new(codes: Option<KvCodes>, context: usize) -> Self {
-        let layout =
-            KvLayout { kind: Float::F16, codes, kv_heads: KV_HEADS, head_dim: HEAD_DIM, spans: BLOCK_TOKENS.into() };
+        let layout = KvLayout {
+            content: KvContent::KeysAndValues,
+            kind: Float::F16,
+            codes,
+            kv_heads: KV_HEADS,
+            head_dim: HEAD_DIM,
+            spans: BLOCK_TOKENS.into(),
+        };
         let blocks = context / BLOCK_TOKENS;
         let bytes = blocks * layout.block_bytes();
         let count = SPREAD_BYTES.div_ceil(bytes);

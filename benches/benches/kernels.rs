@@ -44,15 +44,7 @@ fn products(c: &mut Criterion) {
 
 fn attention(c: &mut Criterion) {
     let mut bench = workbench();
-    let spec = AttentionSpec {
-        heads: 16,
-        kv_heads: 8,
-        head_dim: 128,
-        qkv_bias: false,
-        out_bias: false,
-        qk_norm: false,
-        window: None,
-    };
+    let spec = AttentionSpec::plain(16, 8, 128);
     let mut group = c.benchmark_group("attention");
     group.sample_size(10);
     for mode in [ComputeMode::Int16, ComputeMode::F32] {

@@ -5,7 +5,7 @@ use lmx_runtime::bench::{
 use lmx_runtime::checkpoint::LoadError;
 use lmx_runtime::config::ComputeMode;
 use lmx_runtime::kernels::Form;
-use lmx_runtime::model::{AttentionSpec, Blueprint, ModuleKind, Quantization, Storage};
+use lmx_runtime::model::{AttentionSpec, Blueprint, LayerSpec, Module, ModuleKind, Quantization, Storage};
 use lmx_runtime::runner::native::ProductShape;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -36,24 +36,17 @@ pub struct KernelReport {
 pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>>, repeat: NonZeroUsize) -> KernelPlan {
     let mut quantizations = BTreeSet::from([(4, 64), (8, 64)]);
     let mut sizes = BTreeSet::from(COMMON);
-    let mut attention = AttentionSpec {
-        heads: 16,
-        kv_heads: 8,
-        head_dim: 128,
-        qkv_bias: false,
-        out_bias: false,
-        qk_norm: false,
-        window: None,
-    };
+    let mut attention = AttentionSpec::plain(16, 8, 128);
     if let Some(blueprint) = blueprint {
         sizes.clear();
-        for (_, module) in blueprint.modules().filter(|(_, module)| module.kind != ModuleKind::Norm) {
+        let matrix = |module: &Module| matches!(module.kind, ModuleKind::Embedding | ModuleKind::Linear);
+        for (_, module) in blueprint.modules().filter(|(_, module)| matrix(module)) {
             sizes.insert((module.outputs, module.inputs));
             if let Storage::Affine(Quantization { bits, group_size }) = module.storage {
                 quantizations.insert((bits, group_size));
             }
         }
-        attention = blueprint.spec.layers.first().map_or(attention, |layer| layer.attention.clone());
+        attention = blueprint.spec.layers.iter().find_map(LayerSpec::attention).map_or(attention, Clone::clone);
     }
     let shapes = quantizations.iter().flat_map(|&(bits, group_size)| {
         let quantization = Quantization { bits, group_size };
@@ -186,7 +179,7 @@ mod tests {
         let head = plan.shapes.iter().find(|shape| shape.outputs == blueprint.spec.vocab);
         assert!(head.is_some_and(|shape| shape.inputs == blueprint.spec.hidden), "{:?}", plan.shapes);
         assert!(plan.shapes.iter().all(|shape| shape.inputs % shape.quantization.group_size == 0));
-        assert_eq!(plan.attention, Some(blueprint.spec.layers[0].attention.clone()));
+        assert_eq!(plan.attention, blueprint.spec.layers[0].attention().cloned());
         assert!(plan.cold_bytes >= COLD_BYTES);
     }
 }

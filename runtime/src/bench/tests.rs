@@ -2,7 +2,7 @@ use super::*;
 use crate::config::ComputeMode;
 use crate::ids::BlockId;
 use crate::kernels::Form;
-use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopeScaling, RopeSpec};
+use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopePairs, RopeScaling, RopeSpec};
 use crate::plan::BlockMove;
 use crate::runner::native::ProductShape;
 use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape};
@@ -62,7 +62,7 @@ fn bench(step: Duration, token: Duration) -> (RunnerBench, Arc<Mutex<Vec<Seen>>>
         hidden: 1,
         vocab: 1,
         norm_eps: 1e-6,
-        rope: RopeSpec { theta: 1e4, dim: 2, scaling: RopeScaling::None },
+        rope: RopeSpec { theta: 1e4, dim: 2, pairs: RopePairs::Halves, scaling: RopeScaling::None },
         tied: true,
         context: 64,
         layers: Vec::new(),
@@ -142,15 +142,7 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
         shapes: vec![ProductShape { outputs: 40, inputs: 128, quantization }],
         rows: vec![1, 5],
         modes: vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32],
-        attention: Some(AttentionSpec {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 24,
-            qkv_bias: false,
-            out_bias: false,
-            qk_norm: false,
-            window: None,
-        }),
+        attention: Some(AttentionSpec::plain(4, 2, 24)),
         contexts: vec![20],
         prompts: vec![33],
         cold_bytes: 10_000,

@@ -1,4 +1,4 @@
-use crate::model::DecoderSpec;
+use crate::model::{DecoderSpec, FeedForwardSpec, MixerSpec};
 use std::ops::Range;
 
 /// What a forward pass computes and reads, counted from the model's sizes.
@@ -21,10 +21,13 @@ impl Work {
     pub fn of(spec: &DecoderSpec, weight_bytes: Option<u64>, kv_bytes_per_token: usize) -> Self {
         let (mut layers, mut attention) = (0, 0);
         for layer in &spec.layers {
-            let heads = layer.attention.heads * layer.attention.head_dim;
-            layers += 2 * spec.hidden * (2 * heads + 2 * layer.attention.kv_width() + 3 * layer.mlp.inner);
-            // Each score and each weighted value is a multiplication and an addition.
-            attention += 4 * heads;
+            let (projections, seen) = mixer(spec.hidden, &layer.mixer);
+            let router = match &layer.mlp {
+                FeedForwardSpec::Dense(_) => 0,
+                FeedForwardSpec::Routed(of) => of.router.experts,
+            };
+            layers += 2 * (projections + spec.hidden * (3 * layer.mlp.active() + router));
+            attention += 2 * seen;
         }
         let head = (2 * spec.hidden * spec.vocab) as f64;
         Self { layers: layers as f64, head, attention: attention as f64, weight_bytes, kv_bytes_per_token }
@@ -44,28 +47,37 @@ impl Work {
     }
 }
 
+/// Multiplications of a token, and of a token with a position that it sees.
+fn mixer(hidden: usize, of: &MixerSpec) -> (usize, usize) {
+    match of {
+        MixerSpec::Attention(of) => {
+            let heads = of.heads * of.head_dim;
+            (hidden * 2 * (heads + of.kv_width()), 2 * heads)
+        }
+        MixerSpec::Latent(of) => {
+            let queries = of.heads * of.query();
+            let queries = of.query_rank.map_or(hidden * queries, |rank| rank * (hidden + queries));
+            let heads = of.heads * (of.rank * (of.plain + of.value) + of.value * hidden);
+            (queries + hidden * of.cached() + heads, of.heads * (of.cached() + of.rank))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AttentionSpec, LayerSpec, MlpSpec, RopeScaling, RopeSpec};
+    use crate::model::{AttentionSpec, LayerSpec, MlpSpec, RopePairs, RopeScaling, RopeSpec};
 
     #[test]
     fn operations_are_those_of_products_and_of_attention() {
-        let attention = AttentionSpec {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 8,
-            qkv_bias: false,
-            out_bias: false,
-            qk_norm: false,
-            window: None,
-        };
-        let layer = LayerSpec { attention, mlp: MlpSpec { inner: 100, bias: false } };
+        let attention = AttentionSpec::plain(4, 2, 8);
+        let mlp = FeedForwardSpec::Dense(MlpSpec { inner: 100, bias: false });
+        let layer = LayerSpec { mixer: MixerSpec::Attention(attention), mlp };
         let spec = DecoderSpec {
             hidden: 32,
             vocab: 50,
             norm_eps: 1e-6,
-            rope: RopeSpec { theta: 1e4, dim: 8, scaling: RopeScaling::None },
+            rope: RopeSpec { theta: 1e4, dim: 8, pairs: RopePairs::Halves, scaling: RopeScaling::None },
             tied: true,
             context: 64,
             layers: vec![layer.clone(), layer],

@@ -13,6 +13,17 @@ impl Stored {
         Self { shard: shard.clone(), range }
     }
 
+    /// A part of it.
+    ///
+    /// # Panics
+    /// If it has no such bytes.
+    #[must_use]
+    pub fn slice(&self, part: Range<usize>) -> Self {
+        assert!(part.start <= part.end && part.end <= self.range.len(), "bytes {part:?} of {}", self.range.len());
+        let first = self.range.start;
+        Self { shard: self.shard.clone(), range: first + part.start..first + part.end }
+    }
+
     /// Asks the system to read a part of it from disk soon.
     pub fn will_need(&self, part: Range<usize>) {
         // Advice: without it the bytes are read when they are touched.

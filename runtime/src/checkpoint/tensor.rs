@@ -27,6 +27,18 @@ pub fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
+impl<'a> TensorView<'a> {
+    /// The elements whose first index is `index`.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn part(self, index: usize) -> TensorView<'a> {
+        let (&parts, shape) = self.shape.split_first().expect("a tensor with a first index");
+        let size = self.data.len() / parts;
+        TensorView { shape, data: &self.data[index * size..(index + 1) * size], ..self }
+    }
+}
+
 impl TensorView<'_> {
     /// Number of elements.
     pub fn elements(&self) -> usize {

@@ -12,7 +12,7 @@
 use super::TILE;
 use super::coded::{Coded, MAX_KV_GROUPS};
 use super::float::{Bf16, Element, F16, F32, Float};
-use super::kv_layout::KvView;
+use super::kv_layout::{KvContent, KvView};
 use super::lanes::{Form, Kernel, Lanes};
 use super::math;
 
@@ -58,7 +58,7 @@ impl Attention<'_> {
     /// written, and nobody writes them meanwhile.
     pub unsafe fn run(&self, form: Form) {
         let layout = &self.kv.layout;
-        assert!(layout.is_whole(), "{layout:?}");
+        assert!(layout.is_whole() && layout.content == KvContent::KeysAndValues, "{layout:?}");
         assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
         match self.kv.layout.kind {
             Float::Bf16 => form.run(Run(self, Bf16)),
@@ -86,13 +86,20 @@ impl Segment {
     /// Strips before the first seen position may not be there any more, those behind the last one not yet: in their place
     /// stands one that is.
     #[inline(always)]
-    fn strips(attention: &Attention<'_>, start: usize, seen: &std::ops::Range<usize>) -> [*mut u8; STRIPS] {
+    fn strips(kv: &KvView<'_>, kv_head: usize, start: usize, seen: &std::ops::Range<usize>) -> [*mut u8; STRIPS] {
         let mut strips = [std::ptr::null_mut(); STRIPS];
         for i in 0..STRIPS {
             let position = (start + i * TILE).clamp(seen.start, seen.end - 1);
-            strips[i] = attention.kv.strip(position, attention.kv_head);
+            strips[i] = kv.strip(position, kv_head);
         }
         strips
+    }
+
+    /// A segment of one key head's positions before `end`, all of which are seen.
+    #[inline(always)]
+    pub(super) fn at(kv: &KvView<'_>, start: usize, end: usize) -> Self {
+        let seen = 0..end;
+        Self { start, strips: Self::strips(kv, 0, start, &seen), ahead: Self::strips(kv, 0, start + SEGMENT, &seen) }
     }
 
     #[inline(always)]
@@ -142,9 +149,8 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         first = first.min(attention.oldest(query.position));
         last = last.max(query.position);
     }
-    let mut best = [f32::NEG_INFINITY; M];
+    let mut softmax = Softmax::<L, M>::new();
     let mut weights = [[0.0_f32; SEGMENT]; M];
-    let mut totals = [L::splat(0.0); M];
     for query in queries {
         for i in (0..dim).step_by(TILE) {
             L::store(query.out.add(i), L::splat(0.0));
@@ -157,10 +163,10 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
     }
     let mut offsets = [[L::splat(0.0); MAX_KV_GROUPS]; M];
     let seen = first..last + 1;
-    let mut ahead = Segment::strips(attention, first / SEGMENT * SEGMENT, &seen);
+    let mut ahead = Segment::strips(&attention.kv, attention.kv_head, first / SEGMENT * SEGMENT, &seen);
     for segment in (first / SEGMENT * SEGMENT..=last).step_by(SEGMENT) {
         let strips = ahead;
-        ahead = Segment::strips(attention, segment + SEGMENT, &seen);
+        ahead = Segment::strips(&attention.kv, attention.kv_head, segment + SEGMENT, &seen);
         let place = Segment { start: segment, strips, ahead };
         let begin = first.max(segment) / TILE * TILE;
         let end = (last + 1).min(segment + SEGMENT);
@@ -170,46 +176,16 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
             coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, &place, &mut weights);
         }
 
-        let mut shrink = [1.0; M];
-        for m in 0..M {
-            let position = queries[m].position;
-            let seen_from = attention.oldest(position).clamp(segment, segment + SEGMENT) - segment;
-            let seen_to = (position + 1).clamp(segment, segment + SEGMENT) - segment;
-            if seen_from >= seen_to {
-                weights[m].fill(0.0);
-                continue;
-            }
-            weights[m][..seen_from].fill(f32::NEG_INFINITY);
-            weights[m][seen_to..].fill(f32::NEG_INFINITY);
-            let scores = weights[m].as_mut_ptr();
-            let mut largest = L::load(scores);
-            for i in (TILE..SEGMENT).step_by(TILE) {
-                largest = L::max(largest, L::load(scores.add(i)));
-            }
-            let largest = math::largest::<L>(largest);
-            let new = if largest > best[m] { largest } else { best[m] };
-            if best[m] != f32::NEG_INFINITY {
-                shrink[m] = exp_of::<L>(best[m] - new);
-            }
-            best[m] = new;
-            for i in (0..SEGMENT).step_by(TILE) {
-                L::store(scores.add(i), math::exp::<L>(L::sub(L::load(scores.add(i)), L::splat(new))));
-            }
-            weights[m][..seen_from].fill(0.0);
-            weights[m][seen_to..].fill(0.0);
-            totals[m] = L::mul(totals[m], L::splat(shrink[m]));
-            for i in (0..SEGMENT).step_by(TILE) {
-                totals[m] = L::add(totals[m], L::load(weights[m].as_ptr().add(i)));
-            }
-        }
+        let seen_of = |m: usize| attention.oldest(queries[m].position)..queries[m].position + 1;
+        let mut shrink = softmax.weigh(segment, seen_of, &mut weights);
         if begin < floats_end {
             let mut i = 0;
             while i + AT * TILE <= dim {
-                add_values::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &weights, &shrink, i);
+                add_values::<L, E, M, AT>([TILE, dim], queries, begin..floats_end, &place, &weights, &shrink, i);
                 i += AT * TILE;
             }
             while i < dim {
-                add_values::<L, E, M, 1>(dim, queries, begin..floats_end, &place, &weights, &shrink, i);
+                add_values::<L, E, M, 1>([TILE, dim], queries, begin..floats_end, &place, &weights, &shrink, i);
                 i += TILE;
             }
             shrink = [1.0; M];
@@ -221,11 +197,76 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
     if let Some(coded) = &coded {
         coded.add_offsets::<L, M>(queries, &offsets);
     }
-    for m in 0..M {
-        let factor = L::splat(1.0 / math::sum::<L>(totals[m]));
-        for i in (0..dim).step_by(TILE) {
-            let out = queries[m].out.add(i);
-            L::store(out, L::mul(L::load(out), factor));
+    softmax.divide(queries, dim);
+}
+
+/// A softmax that goes over its scores once, segment by segment.
+pub(super) struct Softmax<L: Lanes, const M: usize> {
+    /// The largest score of each query so far.
+    best: [f32; M],
+    /// Sums of the weights so far.
+    totals: [L::F; M],
+}
+
+impl<L: Lanes, const M: usize> Softmax<L, M> {
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        Self { best: [f32::NEG_INFINITY; M], totals: [L::splat(0.0); M] }
+    }
+
+    /// Turns the scores of a segment that begins at position `segment` into weights, for each query of the positions that
+    /// it sees; the others weigh nothing. Gives what the results so far are to be multiplied by.
+    #[inline(always)]
+    pub(super) unsafe fn weigh(
+        &mut self,
+        segment: usize,
+        seen: impl Fn(usize) -> std::ops::Range<usize>,
+        weights: &mut [[f32; SEGMENT]; M],
+    ) -> [f32; M] {
+        let mut shrink = [1.0; M];
+        for m in 0..M {
+            let seen = seen(m);
+            let from = seen.start.clamp(segment, segment + SEGMENT) - segment;
+            let to = seen.end.clamp(segment, segment + SEGMENT) - segment;
+            if from >= to {
+                weights[m].fill(0.0);
+                continue;
+            }
+            weights[m][..from].fill(f32::NEG_INFINITY);
+            weights[m][to..].fill(f32::NEG_INFINITY);
+            let scores = weights[m].as_mut_ptr();
+            let mut largest = L::load(scores);
+            for i in (TILE..SEGMENT).step_by(TILE) {
+                largest = L::max(largest, L::load(scores.add(i)));
+            }
+            let largest = math::largest::<L>(largest);
+            let new = if largest > self.best[m] { largest } else { self.best[m] };
+            if self.best[m] != f32::NEG_INFINITY {
+                shrink[m] = exp_of::<L>(self.best[m] - new);
+            }
+            self.best[m] = new;
+            for i in (0..SEGMENT).step_by(TILE) {
+                L::store(scores.add(i), math::exp::<L>(L::sub(L::load(scores.add(i)), L::splat(new))));
+            }
+            weights[m][..from].fill(0.0);
+            weights[m][to..].fill(0.0);
+            self.totals[m] = L::mul(self.totals[m], L::splat(shrink[m]));
+            for i in (0..SEGMENT).step_by(TILE) {
+                self.totals[m] = L::add(self.totals[m], L::load(weights[m].as_ptr().add(i)));
+            }
+        }
+        shrink
+    }
+
+    /// Divides the results, `[dim]`, by the sums of the weights.
+    #[inline(always)]
+    pub(super) unsafe fn divide(&self, queries: &[Query; M], dim: usize) {
+        for m in 0..M {
+            let factor = L::splat(1.0 / math::sum::<L>(self.totals[m]));
+            for i in (0..dim).step_by(TILE) {
+                let out = queries[m].out.add(i);
+                L::store(out, L::mul(L::load(out), factor));
+            }
         }
     }
 }
@@ -276,10 +317,11 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
     }
 }
 
-/// Adds the weighted values of a segment to the components from `i` on.
+/// Adds the weighted values of a segment to the components from `i` on. In a strip, values are rows of `dim` components
+/// behind `before` others.
 #[inline(always)]
-unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
-    dim: usize,
+pub(super) unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    [before, dim]: [usize; 2],
     queries: &[Query; M],
     range: std::ops::Range<usize>,
     segment: &Segment,
@@ -298,7 +340,7 @@ unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: usize>(
         let (strip, ahead) = (segment.strip(position), segment.ahead(position));
         for t in 0..TILE.min(range.end - position) {
             for a in 0..AT {
-                let values = E::load::<L>(strip.add(((TILE + t) * dim + i + a * TILE) * E::BYTES));
+                let values = E::load::<L>(strip.add(((before + t) * dim + i + a * TILE) * E::BYTES));
                 // The keys of the next segment.
                 L::prefetch(ahead.wrapping_add((t * dim + i + a * TILE) * E::BYTES));
                 for m in 0..M {
@@ -346,7 +388,8 @@ mod tests {
             context: usize,
             window: Option<usize>,
         ) -> Self {
-            let layout = KvLayout { kind, codes, kv_heads: 2, head_dim, spans };
+            let content = KvContent::KeysAndValues;
+            let layout = KvLayout { content, kind, codes, kv_heads: 2, head_dim, spans };
             let blocks = spans.holding(context);
             let table: Vec<u32> = (0..blocks as u32).map(|block| (block * 7 + 3) % (blocks as u32 * 8)).collect();
             // What was never written must not matter.

@@ -2,7 +2,7 @@
 //!
 //! The memory of a block and key head is cut into strips. A strip of keys stands component by component,
 //! `[head_dim][16]`, so that one vector holds a component of sixteen keys; a strip of values stands position by position,
-//! `[16][head_dim]`.
+//! `[16][head_dim]`. Latents, which are both, stand position by position, once.
 //!
 //! Codes stand in the same order. Those of 4 bits go in pairs of vectors: the low halves of sixteen bytes are one, the
 //! high halves the next one, so that every byte is one position's and positions can be written apart. Behind the codes
@@ -19,9 +19,20 @@ pub(super) const SCALES_BYTES: usize = 2 * TILE;
 /// Most components of a group.
 const MAX_GROUP: usize = 128;
 
+/// What a strip holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvContent {
+    /// Keys, component by component, and values, position by position.
+    KeysAndValues,
+    /// Latents, position by position: what is a key whole is a value in its first components.
+    Latents,
+}
+
 /// Where the keys and values of one layer stand.
 #[derive(Debug, Clone, Copy)]
 pub struct KvLayout {
+    /// What they are.
+    pub content: KvContent,
     /// Type of what is not quantised.
     pub kind: Float,
     /// How positions behind the first blocks, [`BlockSpans::head_end`], are quantised; `None`: nothing is.
@@ -65,7 +76,11 @@ impl CodeStrip {
 impl KvLayout {
     /// Bytes of a strip of one key head that is not quantised: sixteen keys, then sixteen values.
     pub fn float_strip_bytes(&self) -> usize {
-        2 * TILE * self.head_dim * self.kind.bytes()
+        let sides = match self.content {
+            KvContent::KeysAndValues => 2,
+            KvContent::Latents => 1,
+        };
+        sides * TILE * self.head_dim * self.kind.bytes()
     }
 
     /// Bytes of a strip behind the first blocks.
@@ -84,6 +99,11 @@ impl KvLayout {
     #[inline(always)]
     pub(super) fn floats_end(&self) -> usize {
         if self.codes.is_some() { self.spans.head_end() } else { usize::MAX }
+    }
+
+    /// Whether latents can be written and read.
+    pub(super) fn holds_latents(&self) -> bool {
+        self.content == KvContent::Latents && self.codes.is_none() && self.kv_heads == 1 && self.is_whole()
     }
 
     /// Whether all sizes are such that the kernels can read them.
@@ -134,11 +154,32 @@ impl KvView<'_> {
     /// # Safety
     /// The block's memory is writable, and nobody reads or writes this position meanwhile.
     pub unsafe fn write(&self, position: usize, kv_head: usize, key: &[f32], value: &[f32]) {
+        assert!(self.layout.content == KvContent::KeysAndValues, "no place for keys and values");
         assert!(key.len() <= self.layout.head_dim && value.len() == key.len(), "keys of another length");
         let (strip, lane) = (self.strip(position, kv_head), position % TILE);
         match self.layout.codes {
             Some(codes) if position >= self.layout.floats_end() => self.write_codes(codes, strip, lane, key, value),
             _ => self.write_floats(strip, lane, key, value),
+        }
+    }
+
+    /// Writes components of the latent of a position from `first` on; the others are left as they are.
+    ///
+    /// # Panics
+    /// If the strips hold something else, the latent has fewer components, or the table does not hold the position.
+    ///
+    /// # Safety
+    /// The block's memory is writable, and nobody reads or writes this position meanwhile.
+    pub unsafe fn write_latent(&self, position: usize, first: usize, latent: &[f32]) {
+        let (dim, kind) = (self.layout.head_dim, self.layout.kind);
+        assert!(self.layout.holds_latents() && first + latent.len() <= dim, "no place for this latent");
+        let row = self.strip(position, 0).wrapping_add((position % TILE * dim + first) * kind.bytes());
+        let mut rounded = [0; TILE * size_of::<f32>()];
+        for (number, part) in latent.chunks(TILE).enumerate() {
+            let bytes = part.len() * kind.bytes();
+            kind.write_all(&mut rounded[..bytes], part);
+            // SAFETY: inside of the strip, and nobody else's meanwhile.
+            unsafe { row.add(number * TILE * kind.bytes()).copy_from(rounded.as_ptr(), bytes) };
         }
     }
 
@@ -277,7 +318,8 @@ mod tests {
     const BITS: [CodeBits; 2] = [CodeBits::Four, CodeBits::Eight];
 
     fn layout(bits: CodeBits, group: usize, spans: BlockSpans) -> KvLayout {
-        KvLayout { kind: Float::F16, codes: Some(KvCodes { bits, group }), kv_heads: 2, head_dim: 128, spans }
+        let content = KvContent::KeysAndValues;
+        KvLayout { content, kind: Float::F16, codes: Some(KvCodes { bits, group }), kv_heads: 2, head_dim: 128, spans }
     }
 
     fn numbers(seed: usize, offset: f32) -> Vec<f32> {

@@ -20,6 +20,7 @@ mod dense;
 mod float;
 mod kv_layout;
 mod lanes;
+mod latent;
 pub mod limits;
 mod math;
 mod pack;
@@ -31,11 +32,12 @@ pub use attention::{Attention, QUERIES, Query};
 pub use coded::MAX_KV_GROUPS;
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
-pub use kv_layout::{KvLayout, KvView};
+pub use kv_layout::{KvContent, KvLayout, KvView};
 pub use lanes::Form;
+pub use latent::LatentAttention;
 pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
-pub use rows::{add, rms_norm, rotate_halves, swiglu};
+pub use rows::{add, rms_norm, rotate_halves, rotate_neighbours, swiglu};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

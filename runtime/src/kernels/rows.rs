@@ -116,6 +116,17 @@ pub fn rotate_halves(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
+/// Turns the pairs `(x[2 i], x[2 i + 1])` by the angles whose cosines and sines are given.
+///
+/// # Panics
+/// If there are fewer components than angles need.
+pub fn rotate_neighbours(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let pairs = &mut x.as_chunks_mut::<2>().0[..cos.len()];
+    for (([a, b], cos), sin) in pairs.iter_mut().zip(cos).zip(&sin[..cos.len()]) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +180,9 @@ mod tests {
         let mut x = [1.0, 0.0, 0.0, 2.0, 9.0];
         rotate_halves(&mut x, &[0.0, 1.0], &[1.0, 0.0]);
         assert_eq!(x, [0.0, 0.0, 1.0, 2.0, 9.0]);
+
+        let mut x = [1.0, 0.0, 3.0, 2.0, 9.0];
+        rotate_neighbours(&mut x, &[0.0, 1.0], &[1.0, 0.0]);
+        assert_eq!(x, [0.0, 1.0, 3.0, 2.0, 9.0]);
     }
 }

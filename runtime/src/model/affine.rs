@@ -71,8 +71,8 @@ impl AffineMatrix<'_> {
     }
 }
 
-/// Unpacks a row of codes; `out.len()` is a multiple of 8 and `bytes` holds exactly that many codes.
-fn unpack(bytes: &[u8], bits: usize, out: &mut [u8]) {
+/// Unpacks codes; `out.len()` is a multiple of 8 and `bytes` holds exactly that many codes.
+pub(crate) fn unpack(bytes: &[u8], bits: usize, out: &mut [u8]) {
     let mask = (1_u64 << bits) - 1;
     for (out, bytes) in out.as_chunks_mut::<8>().0.iter_mut().zip(bytes.chunks_exact(bits)) {
         let mut word = [0; 8];

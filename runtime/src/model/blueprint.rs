@@ -4,7 +4,7 @@ use super::family::Family;
 use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling};
 use super::quantization::{Quantization, Setting};
-use super::spec::{DecoderSpec, LayerSpec};
+use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +31,8 @@ pub struct Blueprint {
 pub struct Module {
     /// What it is.
     pub kind: ModuleKind,
+    /// How many matrices of this shape stand in it, one after the other; 1 but for stacks of experts and heads.
+    pub parts: usize,
     /// Rows; the length of a norm.
     pub outputs: usize,
     /// Columns; 1 for a norm.
@@ -50,6 +52,8 @@ pub enum ModuleKind {
     Linear,
     /// A vector of factors.
     Norm,
+    /// A vector by itself: its path is the tensor's whole name.
+    Vector,
 }
 
 /// How a weight is stored.
@@ -118,10 +122,11 @@ impl Blueprint {
 
     /// Bytes of `checkpoint` that the modules take from it.
     pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
-        let parts = self.modules.keys().flat_map(|path| {
-            ["weight", "scales", "biases", "bias"].map(|name| checkpoint.get(&format!("{path}.{name}")))
+        let tensors = self.modules.iter().flat_map(|(path, module)| match module.kind {
+            ModuleKind::Vector => vec![checkpoint.get(path)],
+            _ => ["weight", "scales", "biases", "bias"].map(|name| checkpoint.get(&format!("{path}.{name}"))).into(),
         });
-        parts.flatten().map(|tensor| tensor.data.len() as u64).sum()
+        tensors.flatten().map(|tensor| tensor.data.len() as u64).sum()
     }
 
     /// Path of the module `name` of layer `number`.
@@ -144,6 +149,20 @@ impl Blueprint {
         self.keys.head.as_deref().filter(|_| !self.spec.tied)
     }
 
+    /// Where the gate, up and down projections of an expert are: the path of a module, and which part of it.
+    pub fn expert_paths(&self, layer: usize, of: &RoutedSpec, expert: usize) -> [(String, usize); 3] {
+        let block = self.layer_path(layer, of.names.block);
+        if self.modules.contains_key(&stacked(&block, PROJECTIONS[0])) {
+            return PROJECTIONS.map(|name| (stacked(&block, name), expert));
+        }
+        of.names.expert.map(|name| (format!("{block}.experts.{expert}.{name}"), 0))
+    }
+
+    /// Whether the model has a module at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        self.modules.contains_key(path)
+    }
+
     /// The module at `path`.
     ///
     /// # Errors
@@ -154,12 +173,15 @@ impl Blueprint {
 }
 
 impl Module {
-    /// The module's stored matrix.
+    /// The module's stored matrix, or one of several.
     ///
     /// # Errors
     /// [`LoadError::InvalidCheckpoint`] if `checkpoint` is not the one that the module was read from.
-    pub fn weight<'a>(&self, checkpoint: &'a Checkpoint, path: &str) -> Result<Weight<'a>, LoadError> {
-        let tensor = |name: &str| checkpoint.tensor(&format!("{path}.{name}"));
+    pub fn weight<'a>(&self, checkpoint: &'a Checkpoint, path: &str, part: usize) -> Result<Weight<'a>, LoadError> {
+        let tensor = |name: &str| {
+            let tensor = checkpoint.tensor(&format!("{path}.{name}"))?;
+            Ok::<_, LoadError>(if self.parts > 1 || tensor.shape.len() > 2 { tensor.part(part) } else { tensor })
+        };
         Ok(match self.storage {
             Storage::Dense(_) => Weight::Dense(tensor("weight")?),
             Storage::Affine(quantization) => Weight::Affine(AffineMatrix {
@@ -200,37 +222,130 @@ struct Survey<'a> {
     used: BTreeSet<String>,
 }
 
+/// Names of an expert's projections in a stack.
+const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
+fn stacked(block: &str, projection: &str) -> String {
+    format!("{block}.switch_mlp.{projection}")
+}
+
 impl<'a> Survey<'a> {
     fn layer(&mut self, path: &str, spec: &DecoderSpec, layer: &LayerSpec) -> Result<(), LoadError> {
-        let attention = &layer.attention;
-        let (q_width, kv_width) = (attention.heads * attention.head_dim, attention.kv_width());
-        let (hidden, inner) = (spec.hidden, layer.mlp.inner);
-        self.norm(format!("{path}.input_layernorm"), hidden)?;
-        self.norm(format!("{path}.post_attention_layernorm"), hidden)?;
-        if attention.qk_norm {
-            self.norm(format!("{path}.self_attn.q_norm"), attention.head_dim)?;
-            self.norm(format!("{path}.self_attn.k_norm"), attention.head_dim)?;
+        self.norm(format!("{path}.input_layernorm"), spec.hidden)?;
+        self.norm(format!("{path}.post_attention_layernorm"), spec.hidden)?;
+        let attention = format!("{path}.self_attn");
+        match &layer.mixer {
+            MixerSpec::Attention(of) => self.attention(&attention, spec.hidden, of)?,
+            MixerSpec::Latent(of) => self.latent(&attention, spec.hidden, of)?,
         }
-        for (name, outputs, inputs, bias) in [
-            ("self_attn.q_proj", q_width, hidden, attention.qkv_bias),
-            ("self_attn.k_proj", kv_width, hidden, attention.qkv_bias),
-            ("self_attn.v_proj", kv_width, hidden, attention.qkv_bias),
-            ("self_attn.o_proj", hidden, q_width, attention.out_bias),
-            ("mlp.gate_proj", inner, hidden, layer.mlp.bias),
-            ("mlp.up_proj", inner, hidden, layer.mlp.bias),
-            ("mlp.down_proj", hidden, inner, layer.mlp.bias),
-        ] {
-            self.matrix(format!("{path}.{name}"), ModuleKind::Linear, outputs, inputs, bias)?;
+        match &layer.mlp {
+            FeedForwardSpec::Dense(mlp) => self.mlp(&format!("{path}.mlp"), spec.hidden, mlp.inner, mlp.bias),
+            FeedForwardSpec::Routed(of) => self.routed(&format!("{path}.{}", of.names.block), spec.hidden, of),
+        }
+    }
+
+    fn attention(&mut self, path: &str, hidden: usize, of: &AttentionSpec) -> Result<(), LoadError> {
+        let (q_width, kv_width) = (of.heads * of.head_dim, of.kv_width());
+        let norms = match of.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Heads => Some([of.head_dim; 2]),
+            QkNorm::Whole => Some([q_width, kv_width]),
+        };
+        if let Some([q, k]) = norms {
+            self.norm(format!("{path}.q_norm"), q)?;
+            self.norm(format!("{path}.k_norm"), k)?;
+        }
+        self.linears(
+            path,
+            &[
+                ("q_proj", q_width, hidden, of.qkv_bias),
+                ("k_proj", kv_width, hidden, of.qkv_bias),
+                ("v_proj", kv_width, hidden, of.qkv_bias),
+                ("o_proj", hidden, q_width, of.out_bias),
+            ],
+        )
+    }
+
+    fn latent(&mut self, path: &str, hidden: usize, of: &LatentSpec) -> Result<(), LoadError> {
+        let q_width = of.heads * of.query();
+        match of.query_rank {
+            None => self.linears(path, &[("q_proj", q_width, hidden, false)])?,
+            Some(rank) => {
+                self.norm(format!("{path}.q_a_layernorm"), rank)?;
+                self.linears(path, &[("q_a_proj", rank, hidden, of.bias), ("q_b_proj", q_width, rank, false)])?;
+            }
+        }
+        self.norm(format!("{path}.kv_a_layernorm"), of.rank)?;
+        self.linears(
+            path,
+            &[("kv_a_proj_with_mqa", of.cached(), hidden, of.bias), ("o_proj", hidden, of.heads * of.value, of.bias)],
+        )?;
+        // Converters cut what makes keys and values of a latent into heads, and turn the keys' half.
+        let halves = [("embed_q", of.rank, of.plain), ("unembed_out", of.value, of.rank)];
+        if self.checkpoint.get(&format!("{path}.embed_q.weight")).is_some() {
+            let mut halves = halves.into_iter();
+            return halves.try_for_each(|(name, outputs, inputs)| {
+                self.stack(format!("{path}.{name}"), of.heads, outputs, inputs)
+            });
+        }
+        self.linears(path, &[("kv_b_proj", of.heads * (of.plain + of.value), of.rank, false)])
+    }
+
+    fn mlp(&mut self, path: &str, hidden: usize, inner: usize, bias: bool) -> Result<(), LoadError> {
+        let [gate, up, down] = PROJECTIONS;
+        self.linears(path, &[(gate, inner, hidden, bias), (up, inner, hidden, bias), (down, hidden, inner, bias)])
+    }
+
+    fn routed(&mut self, path: &str, hidden: usize, of: &RoutedSpec) -> Result<(), LoadError> {
+        let experts = of.router.experts;
+        self.linears(path, &[("gate", experts, hidden, false)])?;
+        if of.router.correction {
+            self.vector(format!("{path}.{}", of.names.correction), experts)?;
+        }
+        let shapes = [(of.inner, hidden), (of.inner, hidden), (hidden, of.inner)];
+        if self.checkpoint.get(&format!("{}.weight", stacked(path, PROJECTIONS[0]))).is_some() {
+            for (name, (outputs, inputs)) in PROJECTIONS.into_iter().zip(shapes) {
+                self.stack(stacked(path, name), experts, outputs, inputs)?;
+            }
+        } else {
+            for expert in 0..experts {
+                for (name, (outputs, inputs)) in of.names.expert.into_iter().zip(shapes) {
+                    let path = format!("{path}.experts.{expert}.{name}");
+                    self.matrix(path, ModuleKind::Linear, outputs, inputs, false)?;
+                }
+            }
+        }
+        if let Some(shared) = of.shared {
+            self.mlp(&format!("{path}.{}", of.names.shared), hidden, shared.inner, false)?;
+            if shared.gated {
+                self.linears(path, &[(of.names.shared_gate, 1, hidden, false)])?;
+            }
         }
         Ok(())
     }
 
+    /// Products below `path`: name, outputs, inputs, whether there is a bias.
+    fn linears(&mut self, path: &str, all: &[(&str, usize, usize, bool)]) -> Result<(), LoadError> {
+        all.iter().try_for_each(|&(name, outputs, inputs, bias)| {
+            self.matrix(format!("{path}.{name}"), ModuleKind::Linear, outputs, inputs, bias)
+        })
+    }
+
     fn norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(format!("{path}.weight"), &[length])?;
-        let module =
-            Module { kind: ModuleKind::Norm, outputs: length, inputs: 1, storage: Storage::Dense(dtype), bias: false };
-        self.modules.insert(path, module);
+        self.insert(path, ModuleKind::Norm, length, dtype);
         Ok(())
+    }
+
+    fn vector(&mut self, name: String, length: usize) -> Result<(), LoadError> {
+        let dtype = self.floats(name.clone(), &[length])?;
+        self.insert(name, ModuleKind::Vector, length, dtype);
+        Ok(())
+    }
+
+    fn insert(&mut self, path: String, kind: ModuleKind, length: usize, dtype: Dtype) {
+        let storage = Storage::Dense(dtype);
+        self.modules.insert(path, Module { kind, parts: 1, outputs: length, inputs: 1, storage, bias: false });
     }
 
     fn matrix(
@@ -241,42 +356,58 @@ impl<'a> Survey<'a> {
         inputs: usize,
         bias: bool,
     ) -> Result<(), LoadError> {
-        // A module is quantised if and only if it has scales: recipes leave modules out without saying so.
-        let storage = match self.checkpoint.get(&format!("{path}.scales")) {
-            Some(scales) => self.quantized(&path, scales, outputs, inputs)?,
-            None => Storage::Dense(self.floats(format!("{path}.weight"), &[outputs, inputs])?),
-        };
+        let storage = self.storage(&path, &[outputs], inputs)?;
         if bias {
             self.floats(format!("{path}.bias"), &[outputs])?;
         }
-        self.modules.insert(path, Module { kind, outputs, inputs, storage, bias });
+        self.modules.insert(path, Module { kind, parts: 1, outputs, inputs, storage, bias });
         Ok(())
+    }
+
+    /// Several matrices in one tensor.
+    fn stack(&mut self, path: String, parts: usize, outputs: usize, inputs: usize) -> Result<(), LoadError> {
+        let storage = self.storage(&path, &[parts, outputs], inputs)?;
+        let kind = ModuleKind::Linear;
+        self.modules.insert(path, Module { kind, parts, outputs, inputs, storage, bias: false });
+        Ok(())
+    }
+
+    /// How the matrices of `rows` rows (all dimensions but the last) are stored.
+    fn storage(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
+        // A module is quantised if and only if it has scales: recipes leave modules out without saying so.
+        match self.checkpoint.get(&format!("{path}.scales")) {
+            Some(scales) => self.quantized(path, scales, rows, inputs),
+            None => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
+        }
     }
 
     fn quantized(
         &mut self,
         path: &str,
         scales: TensorView<'a>,
-        outputs: usize,
+        rows: &[usize],
         inputs: usize,
     ) -> Result<Storage, LoadError> {
         let codes = self.take(format!("{path}.weight"))?;
-        let (&[code_rows, words], &[scale_rows, groups]) = (codes.shape, scales.shape) else {
-            let reason = format!("codes {:?} and scales {:?} are no matrices", codes.shape, scales.shape);
-            return Err(LoadError::invalid(codes.name, reason));
+        let (Some((&words, code_rows)), Some((&groups, scale_rows))) =
+            (codes.shape.split_last(), scales.shape.split_last())
+        else {
+            return Err(LoadError::invalid(codes.name, "codes or scales without a shape"));
         };
         if codes.dtype != Dtype::U32 {
             return Err(LoadError::invalid(codes.name, format!("codes are {:?}, expected U32", codes.dtype)));
         }
-        if (code_rows, scale_rows) != (outputs, outputs) {
-            let reason = format!("{code_rows} rows of codes and {scale_rows} of scales, expected {outputs}");
+        if (code_rows, scale_rows) != (rows, rows) {
+            let reason =
+                format!("codes {:?} and scales {:?}, expected {rows:?} rows of each", codes.shape, scales.shape);
             return Err(LoadError::invalid(codes.name, reason));
         }
         let micro = scales.dtype == Dtype::U8;
         match self.config.quantization.of_module(path, micro, words, groups, inputs)? {
             Setting::Affine(quantization) => {
-                self.floats(format!("{path}.scales"), &[outputs, groups])?;
-                self.floats(format!("{path}.biases"), &[outputs, groups])?;
+                let shape = [rows, &[groups]].concat();
+                self.floats(format!("{path}.scales"), &shape)?;
+                self.floats(format!("{path}.biases"), &shape)?;
                 Ok(Storage::Affine(quantization))
             }
             Setting::Micro(format) => {

@@ -1,10 +1,11 @@
 use super::quantization::QuantizationMap;
-use super::rope::RopeSpec;
+use super::rope::{RopePairs, RopeSpec};
+use super::spec::Scoring;
 use crate::checkpoint::{Checkpoint, LoadError};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The fields of `config.json` that the dense families share, as the file has them.
+/// The fields of `config.json` that the families know, as the file has them.
 ///
 /// Every field may be missing or null; a family says which ones it cannot do without.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -56,8 +57,21 @@ pub struct ModelConfig {
     pub rope_parameters: Option<Value>,
     /// The part of a head that rotates.
     pub partial_rotary_factor: Option<f64>,
+    /// Components of a head that rotate (MiniMax).
+    pub rotary_dim: Option<usize>,
+    /// Whether q and k pass a norm (GLM, MiniMax).
+    pub use_qk_norm: Option<bool>,
+    /// Kind of each layer's attention: 1 is full attention (MiniMax).
+    pub attn_type_list: Option<Vec<u32>>,
     /// Tokens that end an answer.
     pub eos_token_id: Option<TokenIds>,
+
+    /// Mixtures of experts.
+    #[serde(flatten)]
+    pub routed: RoutedConfig,
+    /// Latent attention.
+    #[serde(flatten)]
+    pub latent: LatentConfig,
 
     /// How the weights are quantised; from the outer object, where converters write it.
     #[serde(skip)]
@@ -65,6 +79,64 @@ pub struct ModelConfig {
     /// Tokens that end an answer, of `config.json` and `generation_config.json` together, ascending.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
+}
+
+/// The fields of a mixture of experts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RoutedConfig {
+    /// Experts (Qwen).
+    pub num_experts: Option<usize>,
+    /// Experts (MiniMax).
+    pub num_local_experts: Option<usize>,
+    /// Experts (DeepSeek, GLM).
+    pub n_routed_experts: Option<usize>,
+    /// How many a token gets.
+    pub num_experts_per_tok: Option<usize>,
+    /// Inner width of an expert.
+    pub moe_intermediate_size: Option<usize>,
+    /// Experts' worth of inner width that every token passes (DeepSeek, GLM).
+    pub n_shared_experts: Option<usize>,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub norm_topk_prob: Option<bool>,
+    /// From logits to scores: `sigmoid` or `softmax`.
+    pub scoring_func: Option<String>,
+    /// How experts are chosen (DeepSeek): `noaux_tc` is with correction bias and groups.
+    pub topk_method: Option<String>,
+    /// Groups of experts.
+    pub n_group: Option<usize>,
+    /// Groups that may be chosen from.
+    pub topk_group: Option<usize>,
+    /// What the weights are multiplied by.
+    pub routed_scaling_factor: Option<f64>,
+    /// Layers before this one have a dense MLP (DeepSeek, GLM).
+    pub first_k_dense_replace: Option<usize>,
+    /// Of the layers behind, every so-manieth has experts (DeepSeek).
+    pub moe_layer_freq: Option<usize>,
+    /// `dense` or `sparse`, by layer (newer DeepSeek-like files).
+    pub mlp_layer_types: Option<Vec<String>>,
+    /// Layers with a dense MLP (Qwen).
+    pub mlp_only_layers: Option<Vec<usize>>,
+    /// Every so-manieth layer has experts (Qwen).
+    pub decoder_sparse_step: Option<usize>,
+}
+
+/// The fields of multi-head latent attention.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct LatentConfig {
+    /// Width that queries are projected through; missing: they are not.
+    pub q_lora_rank: Option<usize>,
+    /// Width of the latent.
+    pub kv_lora_rank: Option<usize>,
+    /// Components of a head that do not rotate.
+    pub qk_nope_head_dim: Option<usize>,
+    /// Components of a head that rotate.
+    pub qk_rope_head_dim: Option<usize>,
+    /// Components of a head's value.
+    pub v_head_dim: Option<usize>,
+    /// Whether neighbours rotate together; missing: they do.
+    pub rope_interleave: Option<bool>,
 }
 
 /// One token id or several: files have both.
@@ -124,8 +196,34 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`LoadError::UnsupportedArch`] for a kind of scaling that is not there.
-    pub fn rope(&self, head_dim: usize) -> Result<RopeSpec, LoadError> {
-        RopeSpec::parse(self, head_dim)
+    pub fn rope(&self, head_dim: usize, pairs: RopePairs) -> Result<RopeSpec, LoadError> {
+        RopeSpec::parse(self, head_dim, pairs)
+    }
+
+    /// How many of `experts` a token gets.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if that is not said, or more than there are.
+    pub fn top_k(&self, experts: Option<usize>) -> Result<usize, LoadError> {
+        let top_k = self.require(self.routed.num_experts_per_tok, "num_experts_per_tok")?;
+        if experts.is_some_and(|experts| top_k > experts) {
+            let reason = format!("`num_experts_per_tok` is {top_k}, more than there are");
+            return Err(LoadError::invalid("config.json", reason));
+        }
+        Ok(top_k)
+    }
+
+    /// How a router scores; `otherwise` where the file does not say.
+    ///
+    /// # Errors
+    /// [`LoadError::UnsupportedArch`] for a way that is not known.
+    pub fn scoring(&self, otherwise: Scoring) -> Result<Scoring, LoadError> {
+        match self.routed.scoring_func.as_deref() {
+            None => Ok(otherwise),
+            Some("sigmoid") => Ok(Scoring::Sigmoid),
+            Some("softmax") => Ok(Scoring::Softmax),
+            Some(other) => Err(LoadError::arch("scoring_func", other)),
+        }
     }
 
     /// A size that the family cannot do without.

@@ -1,4 +1,5 @@
 use super::blueprint::{Blueprint, Storage};
+use super::spec::{DecoderSpec, ExpertGroups, LayerSpec, MixerSpec, RoutedSpec, Scoring};
 use crate::checkpoint::Dtype;
 use std::collections::BTreeMap;
 
@@ -27,6 +28,12 @@ pub struct ModelFacts {
     pub kv_elements_per_token: usize,
     /// Weights, a tied head counted once.
     pub parameters: u64,
+    /// Weights that one token passes, its embedding apart.
+    pub active_parameters: u64,
+    /// What mixes positions.
+    pub attention: &'static str,
+    /// The mixtures of experts, if there are any.
+    pub experts: Option<ExpertFacts>,
     /// What stands before the names of the tensors.
     pub key_prefix: String,
     /// How many matrices are stored how, most frequent first: `4-bit, group 64` or `BF16`.
@@ -35,16 +42,57 @@ pub struct ModelFacts {
     pub eos_ids: Vec<u32>,
 }
 
+/// What people want to know of a mixture of experts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertFacts {
+    /// Layers that have one.
+    pub layers: usize,
+    /// Experts of a layer.
+    pub experts: usize,
+    /// Experts of a token.
+    pub top_k: usize,
+    /// Whether every token passes another MLP besides.
+    pub shared: bool,
+    /// How experts are chosen.
+    pub router: String,
+}
+
+impl ExpertFacts {
+    fn of(spec: &DecoderSpec) -> Option<Self> {
+        let routed = || spec.layers.iter().filter_map(LayerSpec::routed);
+        let RoutedSpec { router, shared, .. } = routed().next()?;
+        let scoring = match router.scoring {
+            Scoring::Softmax => "softmax",
+            Scoring::Sigmoid => "sigmoid",
+        };
+        let mut how = vec![scoring.to_owned()];
+        if router.correction {
+            how.push("correction bias".to_owned());
+        }
+        if let Some(ExpertGroups { count, kept }) = router.groups {
+            how.push(format!("{kept} of {count} groups"));
+        }
+        Some(Self {
+            layers: routed().count(),
+            experts: router.experts,
+            top_k: router.top_k,
+            shared: shared.is_some(),
+            router: how.join(", "),
+        })
+    }
+}
+
 impl ModelFacts {
     /// Collects the facts.
     pub fn of(blueprint: &Blueprint) -> Self {
         let spec = &blueprint.spec;
-        let first = spec.layers.first().map(|layer| &layer.attention);
-        let windows: Vec<usize> = spec.layers.iter().filter_map(|layer| layer.attention.window).collect();
+        let first = spec.layers.first().map(|layer| &layer.mixer);
+        let attention = spec.layers.iter().filter_map(LayerSpec::attention);
+        let windows: Vec<usize> = attention.filter_map(|attention| attention.window).collect();
         let mut storage: BTreeMap<String, usize> = BTreeMap::new();
         let mut parameters = 0;
         for (_, module) in blueprint.modules() {
-            parameters += (module.outputs * (module.inputs + usize::from(module.bias))) as u64;
+            parameters += (module.parts * module.outputs * (module.inputs + usize::from(module.bias))) as u64;
             if module.inputs > 1 {
                 *storage.entry(name(module.storage)).or_default() += 1;
             }
@@ -55,19 +103,38 @@ impl ModelFacts {
             family: blueprint.family.name,
             layers: spec.layers.len(),
             hidden: spec.hidden,
-            heads: first.map_or(0, |attention| attention.heads),
-            kv_heads: first.map_or(0, |attention| attention.kv_heads),
-            head_dim: first.map_or(0, |attention| attention.head_dim),
+            heads: first.map_or(0, MixerSpec::heads),
+            kv_heads: first.map_or(0, MixerSpec::kv_heads),
+            head_dim: first.map_or(0, MixerSpec::key_width),
             vocab: spec.vocab,
             context_tokens: spec.context,
             window: windows.iter().min().map(|&smallest| (windows.len(), smallest)),
-            kv_elements_per_token: spec.layers.iter().map(|layer| 2 * layer.attention.kv_width()).sum(),
+            kv_elements_per_token: spec.layers.iter().map(|layer| layer.mixer.cached()).sum(),
             parameters,
+            active_parameters: parameters - idle_parameters(spec) - embedding_parameters(spec),
+            attention: match first {
+                Some(MixerSpec::Latent(_)) => "latent",
+                Some(MixerSpec::Attention(of)) if of.group() == 1 => "multi-head",
+                Some(MixerSpec::Attention(_)) => "grouped-query",
+                None => "none",
+            },
+            experts: ExpertFacts::of(spec),
             key_prefix: blueprint.key_prefix().to_owned(),
             storage,
             eos_ids: blueprint.config.eos_ids.clone(),
         }
     }
+}
+
+/// Weights of the experts that a token does not get.
+fn idle_parameters(spec: &DecoderSpec) -> u64 {
+    let routed = spec.layers.iter().filter_map(LayerSpec::routed);
+    routed.map(|of| (3 * spec.hidden * of.inner * (of.router.experts - of.router.top_k)) as u64).sum()
+}
+
+/// Weights of an embedding of which a token takes one row; a tied one is multiplied with whole.
+fn embedding_parameters(spec: &DecoderSpec) -> u64 {
+    if spec.tied { 0 } else { (spec.hidden * spec.vocab) as u64 }
 }
 
 fn name(storage: Storage) -> String {

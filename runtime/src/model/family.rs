@@ -1,6 +1,7 @@
 use super::config::ModelConfig;
 use super::families;
-use super::spec::{AttentionSpec, DecoderSpec, LayerSpec, MlpSpec};
+use super::rope::{RopePairs, RopeSpec, query_growth};
+use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, MixerSpec, MlpSpec, QkNorm};
 use crate::checkpoint::LoadError;
 
 /// A family of models: how it is recognised and what its configuration means.
@@ -19,7 +20,19 @@ pub struct Family {
 impl Family {
     /// All families, in the order in which they are shown.
     pub fn all() -> &'static [Self] {
-        &[families::LLAMA, families::MISTRAL, families::QWEN2, families::QWEN3]
+        &[
+            families::LLAMA,
+            families::MISTRAL,
+            families::MINISTRAL3,
+            families::QWEN2,
+            families::QWEN3,
+            families::QWEN3_MOE,
+            families::MINIMAX_M2,
+            families::GLM4_MOE,
+            families::GLM4_MOE_LITE,
+            families::DEEPSEEK_V3,
+            families::KIMI_K2,
+        ]
     }
 
     /// Finds the family of a configuration.
@@ -44,28 +57,58 @@ impl Family {
     }
 }
 
-/// What one dense family does differently from another.
-pub(super) struct Dense {
+/// What one family with grouped-query attention does differently from another.
+pub(super) struct Grouped {
     pub(super) qkv_bias: bool,
     pub(super) out_bias: bool,
-    pub(super) mlp_bias: bool,
-    pub(super) qk_norm: bool,
+    pub(super) qk_norm: QkNorm,
     /// The window of a layer, by its number.
     pub(super) window: fn(&ModelConfig, usize) -> Option<usize>,
 }
 
-/// Builds the layers that all dense families share: grouped-query attention and a gated MLP.
-pub(super) fn dense(config: &ModelConfig, family: &Dense) -> Result<DecoderSpec, LoadError> {
-    let hidden = config.require(config.hidden_size, "hidden_size")?;
-    let heads = config.require(config.num_attention_heads, "num_attention_heads")?;
-    let kv_heads = config.require(config.num_key_value_heads.or(Some(heads)), "num_key_value_heads")?;
-    let head_dim = config.require(config.head_dim.or(Some(hidden / heads)), "head_dim")?;
-    let num_layers = config.require(config.num_hidden_layers, "num_hidden_layers")?;
-    let inner = config.require(config.intermediate_size, "intermediate_size")?;
-    if !heads.is_multiple_of(kv_heads) {
-        let reason = format!("{heads} query heads cannot share {kv_heads} key heads");
-        return Err(LoadError::invalid("config.json", reason));
+/// What the MLP of a layer is, by its number.
+type MlpOf = fn(&ModelConfig, usize) -> Result<FeedForwardSpec, LoadError>;
+
+impl Grouped {
+    /// No bias, norm or window.
+    pub(super) const PLAIN: Self =
+        Self { qkv_bias: false, out_bias: false, qk_norm: QkNorm::None, window: |_, _| None };
+
+    /// Builds layers of grouped-query attention.
+    pub(super) fn decoder(&self, config: &ModelConfig, mlp: MlpOf) -> Result<DecoderSpec, LoadError> {
+        let hidden = config.require(config.hidden_size, "hidden_size")?;
+        let heads = config.require(config.num_attention_heads, "num_attention_heads")?;
+        let kv_heads = config.require(config.num_key_value_heads.or(Some(heads)), "num_key_value_heads")?;
+        let head_dim = config.require(config.head_dim.or(Some(hidden / heads)), "head_dim")?;
+        if !heads.is_multiple_of(kv_heads) {
+            let reason = format!("{heads} query heads cannot share {kv_heads} key heads");
+            return Err(LoadError::invalid("config.json", reason));
+        }
+        let query_growth = query_growth(config)?;
+        let attention = |number: usize| {
+            MixerSpec::Attention(AttentionSpec {
+                heads,
+                kv_heads,
+                head_dim,
+                qkv_bias: self.qkv_bias,
+                out_bias: self.out_bias,
+                qk_norm: self.qk_norm,
+                query_growth,
+                window: (self.window)(config, number).filter(|&window| window > 0),
+            })
+        };
+        decoder(config, config.rope(head_dim, RopePairs::Halves)?, attention, mlp)
     }
+}
+
+/// Builds the layers of any decoder.
+pub(super) fn decoder(
+    config: &ModelConfig,
+    rope: RopeSpec,
+    mixer: impl Fn(usize) -> MixerSpec,
+    mlp: MlpOf,
+) -> Result<DecoderSpec, LoadError> {
+    let num_layers = config.require(config.num_hidden_layers, "num_hidden_layers")?;
     if let Some(activation) = config.hidden_act.as_deref().filter(|name| !matches!(*name, "silu" | "swish")) {
         return Err(LoadError::arch("hidden_act", activation));
     }
@@ -78,27 +121,22 @@ pub(super) fn dense(config: &ModelConfig, family: &Dense) -> Result<DecoderSpec,
             return Err(LoadError::arch("layer_types", kind));
         }
     }
-    let layer = |number: usize| LayerSpec {
-        attention: AttentionSpec {
-            heads,
-            kv_heads,
-            head_dim,
-            qkv_bias: family.qkv_bias,
-            out_bias: family.out_bias,
-            qk_norm: family.qk_norm,
-            window: (family.window)(config, number).filter(|&window| window > 0),
-        },
-        mlp: MlpSpec { inner, bias: family.mlp_bias },
-    };
+    let layer = |number| Ok(LayerSpec { mixer: mixer(number), mlp: mlp(config, number)? });
     Ok(DecoderSpec {
-        hidden,
+        hidden: config.require(config.hidden_size, "hidden_size")?,
         vocab: config.require(config.vocab_size, "vocab_size")?,
         norm_eps: config.rms_norm_eps.unwrap_or(1e-6),
-        rope: config.rope(head_dim)?,
+        rope,
         tied: config.tie_word_embeddings.unwrap_or(false),
         context: config.max_position_embeddings.unwrap_or(2048),
-        layers: (0..num_layers).map(layer).collect(),
+        layers: (0..num_layers).map(layer).collect::<Result<_, LoadError>>()?,
     })
+}
+
+/// One MLP in every layer, without bias.
+pub(super) fn dense_mlp(config: &ModelConfig, _: usize) -> Result<FeedForwardSpec, LoadError> {
+    let inner = config.require(config.intermediate_size, "intermediate_size")?;
+    Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: false }))
 }
 
 const FULL: &str = "full_attention";

@@ -17,9 +17,12 @@ mod spec;
 
 pub use blueprint::{Blueprint, Module, ModuleKind, Storage, Weight};
 pub use config::ModelConfig;
-pub use facts::ModelFacts;
+pub use facts::{ExpertFacts, ModelFacts};
 pub use family::Family;
 pub use micro::Microscaling;
 pub use quantization::{Quantization, QuantizationMap, Setting};
-pub use rope::{RopeScaling, RopeSpec};
-pub use spec::{AttentionSpec, DecoderSpec, LayerSpec, MlpSpec};
+pub use rope::{RopePairs, RopeScaling, RopeSpec};
+pub use spec::{
+    AttentionSpec, DecoderSpec, ExpertGroups, FeedForwardSpec, LATENT_NORM_EPS, LatentSpec, LayerSpec, MixerSpec,
+    MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring, SharedSpec,
+};

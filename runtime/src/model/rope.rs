@@ -1,18 +1,30 @@
 use super::config::ModelConfig;
+use super::spec::QueryGrowth;
 use crate::checkpoint::LoadError;
 use serde::Deserialize;
 use serde_json::Value;
 use std::f64::consts::PI;
 
-/// A rotary embedding of half-split pairs: component `k` of a head rotates with component `k + dim / 2`.
+/// A rotary embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeSpec {
     /// Base of the frequencies.
     pub theta: f64,
     /// How many leading components of a head rotate; even.
     pub dim: usize,
+    /// Which components rotate together.
+    pub pairs: RopePairs,
     /// What is done to the frequencies to reach further than the model was trained.
     pub scaling: RopeScaling,
+}
+
+/// Which components of a head rotate together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// Component `k` with component `k + dim / 2`.
+    Halves,
+    /// Component `2 k` with component `2 k + 1`.
+    Neighbours,
 }
 
 /// How rotary frequencies are stretched.
@@ -50,6 +62,8 @@ pub enum RopeScaling {
         truncate: bool,
         /// What cosine and sine are multiplied by.
         attention_factor: f64,
+        /// What latent attention multiplies its scores by, besides.
+        score_factor: f64,
     },
 }
 
@@ -71,28 +85,57 @@ struct Fields {
     attention_factor: Option<f64>,
     mscale: Option<f64>,
     mscale_all_dim: Option<f64>,
+    llama_4_scaling_beta: Option<f64>,
+}
+
+/// The object that says how positions are embedded, and its key.
+fn fields(config: &ModelConfig) -> Result<(&'static str, Fields), LoadError> {
+    let (key, value) = match (&config.rope_parameters, &config.rope_scaling) {
+        (Some(value), _) => ("rope_parameters", value),
+        (None, Some(value)) => ("rope_scaling", value),
+        (None, None) => ("rope_parameters", &Value::Null),
+    };
+    let fields = match value {
+        Value::Null => Fields::default(),
+        value => Fields::deserialize(value)
+            .map_err(|error| LoadError::invalid("config.json", format!("`{key}`: {error}")))?,
+    };
+    Ok((key, fields))
+}
+
+/// How queries grow with their position; `None`: they do not.
+///
+/// # Errors
+/// [`LoadError::InvalidCheckpoint`] if the training context is not given.
+pub(super) fn query_growth(config: &ModelConfig) -> Result<Option<QueryGrowth>, LoadError> {
+    let (key, fields) = fields(config)?;
+    let Some(beta) = fields.llama_4_scaling_beta.filter(|beta| *beta != 0.0) else { return Ok(None) };
+    let context = fields.original_max_position_embeddings.filter(|context| *context >= 1.0).ok_or_else(|| {
+        let reason = format!("`{key}.original_max_position_embeddings` is missing or not positive");
+        LoadError::invalid("config.json", reason)
+    })?;
+    Ok(Some(QueryGrowth { beta, original_context: context as usize }))
 }
 
 impl RopeSpec {
     /// Reads the old keys (`rope_theta`, `rope_scaling`) or the new one (`rope_parameters`).
-    pub(super) fn parse(config: &ModelConfig, head_dim: usize) -> Result<Self, LoadError> {
-        let (key, value) = match (&config.rope_parameters, &config.rope_scaling) {
-            (Some(value), _) => ("rope_parameters", value),
-            (None, Some(value)) => ("rope_scaling", value),
-            (None, None) => ("rope_parameters", &Value::Null),
-        };
-        let fields = match value {
-            Value::Null => Fields::default(),
-            value => Fields::deserialize(value)
-                .map_err(|error| LoadError::invalid("config.json", format!("`{key}`: {error}")))?,
-        };
+    pub(super) fn parse(config: &ModelConfig, head_dim: usize, pairs: RopePairs) -> Result<Self, LoadError> {
+        let (key, fields) = fields(config)?;
         let partial = fields.partial_rotary_factor.or(config.partial_rotary_factor).unwrap_or(1.0);
-        let dim = (head_dim as f64 * partial) as usize;
+        let dim = config.rotary_dim.unwrap_or((head_dim as f64 * partial) as usize);
         if dim == 0 || dim > head_dim || !dim.is_multiple_of(2) {
             return Err(LoadError::invalid("config.json", format!("{dim} of {head_dim} components of a head rotate")));
         }
         let theta = fields.rope_theta.or(config.rope_theta).unwrap_or(10_000.0);
-        Ok(Self { theta, dim, scaling: scaling(key, &fields, config)? })
+        Ok(Self { theta, dim, pairs, scaling: scaling(key, &fields, config)? })
+    }
+
+    /// What latent attention multiplies its scores by, besides the root of the width.
+    pub fn score_factor(&self) -> f64 {
+        match self.scaling {
+            RopeScaling::Yarn { score_factor, .. } => score_factor,
+            _ => 1.0,
+        }
     }
 
     /// The frequencies, `[dim / 2]`, in radians per position, and the factor on cosine and sine.
@@ -117,7 +160,9 @@ impl RopeSpec {
                 });
                 (scaled.collect(), 1.0)
             }
-            RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, attention_factor } => {
+            RopeScaling::Yarn {
+                factor, beta_fast, beta_slow, original_context, truncate, attention_factor, ..
+            } => {
                 let component =
                     |turns: f64| dim * (original_context / (2.0 * PI * turns)).ln() / (2.0 * self.theta.ln());
                 let (mut low, mut high) = (component(beta_fast), component(beta_slow));
@@ -169,6 +214,7 @@ fn scaling(key: &str, fields: &Fields, config: &ModelConfig) -> Result<RopeScali
                 original_context: need(original_context, "original_max_position_embeddings")?,
                 truncate: fields.truncate.unwrap_or(true),
                 attention_factor: fields.attention_factor.unwrap_or(of_scales),
+                score_factor: magnitude(fields.mscale_all_dim.unwrap_or(0.0)).powi(2),
             })
         }
         other => Err(LoadError::arch(format!("{key}.rope_type"), other)),
@@ -181,7 +227,7 @@ mod tests {
     use serde_json::json;
 
     fn spec(config: Value) -> Result<RopeSpec, LoadError> {
-        RopeSpec::parse(&ModelConfig::deserialize(&config).unwrap(), 16)
+        RopeSpec::parse(&ModelConfig::deserialize(&config).unwrap(), 16, RopePairs::Halves)
     }
 
     #[test]

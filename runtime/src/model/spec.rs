@@ -7,7 +7,7 @@ pub struct DecoderSpec {
     pub hidden: usize,
     /// Rows of the embedding matrix, length of a row of logits.
     pub vocab: usize,
-    /// Epsilon of all RMS norms.
+    /// Epsilon of the RMS norms.
     pub norm_eps: f64,
     /// The rotary embedding, the same in all layers.
     pub rope: RopeSpec,
@@ -19,13 +19,31 @@ pub struct DecoderSpec {
     pub layers: Vec<LayerSpec>,
 }
 
-/// One layer: `x += attention(norm(x)); x += mlp(norm(x))`.
+/// One layer: `x += mixer(norm(x)); x += mlp(norm(x))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
     /// What mixes positions.
-    pub attention: AttentionSpec,
+    pub mixer: MixerSpec,
     /// What mixes components.
-    pub mlp: MlpSpec,
+    pub mlp: FeedForwardSpec,
+}
+
+/// What mixes positions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MixerSpec {
+    /// Grouped-query attention.
+    Attention(AttentionSpec),
+    /// Multi-head latent attention.
+    Latent(LatentSpec),
+}
+
+/// What mixes the components of one token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeedForwardSpec {
+    /// One MLP.
+    Dense(MlpSpec),
+    /// Some of many.
+    Routed(RoutedSpec),
 }
 
 /// Grouped-query attention with a rotary embedding.
@@ -41,11 +59,62 @@ pub struct AttentionSpec {
     pub qkv_bias: bool,
     /// Whether the output projection carries a bias.
     pub out_bias: bool,
-    /// Whether q and k pass an RMS norm over the head, before the rotary embedding.
-    pub qk_norm: bool,
+    /// What q and k pass before the rotary embedding.
+    pub qk_norm: QkNorm,
+    /// How queries grow with their position.
+    pub query_growth: Option<QueryGrowth>,
     /// Positions a token sees, itself included; `None`: all.
     pub window: Option<usize>,
 }
+
+/// An RMS norm of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Over each head, with one weight for all heads, `[head_dim]`.
+    Heads,
+    /// Over all heads at once, with a weight of that width.
+    Whole,
+}
+
+/// Queries beyond the training context are multiplied by `1 + beta * ln(1 + floor(position / original_context))`.
+///
+/// Config keys: `rope_parameters.llama_4_scaling_beta`, `rope_parameters.original_max_position_embeddings`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// How fast.
+    pub beta: f64,
+    /// Positions that are not touched.
+    pub original_context: usize,
+}
+
+/// Multi-head latent attention: keys and values of all heads are projections of one latent per position, which is what
+/// the cache holds, together with one rotated key that all heads share.
+///
+/// Source: DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Width that queries are projected through and normed in; `None`: they are projected at once.
+    pub query_rank: Option<usize>,
+    /// Width of the latent.
+    pub rank: usize,
+    /// Components of a query that meet the latent.
+    pub plain: usize,
+    /// Components of a query that rotate, and width of the shared key.
+    pub rotary: usize,
+    /// Components of a head's value.
+    pub value: usize,
+    /// What scores are multiplied by.
+    pub scale: f64,
+    /// Whether the projections from and to the residual stream carry a bias.
+    pub bias: bool,
+}
+
+/// Epsilon of the norms inside of latent attention, whatever the configuration says of the others (transformers).
+pub const LATENT_NORM_EPS: f64 = 1e-6;
 
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +125,105 @@ pub struct MlpSpec {
     pub bias: bool,
 }
 
+/// A mixture of experts: each token is computed by the few that its router chooses, and summed with their weights.
+///
+/// Source: Shazeer et al., "Outrageously Large Neural Networks", 2017; DeepSeek-AI, "DeepSeek-V3 Technical Report",
+/// 2024, for sigmoid scores, the correction bias and groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutedSpec {
+    /// How experts are chosen and weighed.
+    pub router: RouterSpec,
+    /// Inner width of an expert.
+    pub inner: usize,
+    /// The MLP that every token passes besides.
+    pub shared: Option<SharedSpec>,
+    /// What the modules are called.
+    pub names: RoutedNames,
+}
+
+/// How experts are chosen for a token, and how much each counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouterSpec {
+    /// How many there are.
+    pub experts: usize,
+    /// How many a token gets.
+    pub top_k: usize,
+    /// What becomes of the router's logits.
+    pub scoring: Scoring,
+    /// Whether a bias is added to the scores for the choice (and for the choice only).
+    pub correction: bool,
+    /// Consecutive groups of experts, of which only the best may be chosen from.
+    pub groups: Option<ExpertGroups>,
+    /// Whether the scores of the chosen are divided by their sum.
+    pub normalized: bool,
+    /// What the weights are multiplied by.
+    pub scale: f64,
+}
+
+/// From logits to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scoring {
+    /// Over all experts.
+    Softmax,
+    /// Each on its own.
+    Sigmoid,
+}
+
+/// A group's score is the sum of its two best experts' scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertGroups {
+    /// How many.
+    pub count: usize,
+    /// How many may be chosen from.
+    pub kept: usize,
+}
+
+/// An MLP that every token passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedSpec {
+    /// Inner width.
+    pub inner: usize,
+    /// Whether its output is multiplied by `sigmoid(gate(x))`, one number per token.
+    pub gated: bool,
+}
+
+/// What the modules of a mixture are called, counted from the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoutedNames {
+    /// The mixture.
+    pub block: &'static str,
+    /// The tensor of the correction bias, counted from the mixture.
+    pub correction: &'static str,
+    /// Gate, up and down projection of an expert, where each has tensors of its own.
+    pub expert: [&'static str; 3],
+    /// The shared MLP, counted from the mixture.
+    pub shared: &'static str,
+    /// The shared MLP's gate, counted from the mixture.
+    pub shared_gate: &'static str,
+}
+
+impl QueryGrowth {
+    /// The factor at a position.
+    pub fn at(&self, position: usize) -> f32 {
+        (1.0 + self.beta * (1.0 + (position / self.original_context) as f64).ln()) as f32
+    }
+}
+
 impl AttentionSpec {
+    /// Without biases, norms and a window.
+    pub fn plain(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            qkv_bias: false,
+            out_bias: false,
+            qk_norm: QkNorm::None,
+            query_growth: None,
+            window: None,
+        }
+    }
+
     /// Components of all key heads of one token; values have as many.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
@@ -65,5 +232,87 @@ impl AttentionSpec {
     /// Query heads per key head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+}
+
+impl LatentSpec {
+    /// Components of one head's query.
+    pub fn query(&self) -> usize {
+        self.plain + self.rotary
+    }
+
+    /// Numbers that the cache holds per position.
+    pub fn cached(&self) -> usize {
+        self.rank + self.rotary
+    }
+}
+
+impl LayerSpec {
+    /// Its attention, if that is of grouped queries.
+    pub fn attention(&self) -> Option<&AttentionSpec> {
+        match &self.mixer {
+            MixerSpec::Attention(attention) => Some(attention),
+            MixerSpec::Latent(_) => None,
+        }
+    }
+
+    /// Its mixture of experts, if it has one.
+    pub fn routed(&self) -> Option<&RoutedSpec> {
+        match &self.mlp {
+            FeedForwardSpec::Routed(routed) => Some(routed),
+            FeedForwardSpec::Dense(_) => None,
+        }
+    }
+}
+
+impl MixerSpec {
+    /// Query heads.
+    pub fn heads(&self) -> usize {
+        match self {
+            Self::Attention(attention) => attention.heads,
+            Self::Latent(latent) => latent.heads,
+        }
+    }
+
+    /// Heads that the cache has keys of.
+    pub fn kv_heads(&self) -> usize {
+        match self {
+            Self::Attention(attention) => attention.kv_heads,
+            Self::Latent(_) => 1,
+        }
+    }
+
+    /// Components of a key in the cache.
+    pub fn key_width(&self) -> usize {
+        match self {
+            Self::Attention(attention) => attention.head_dim,
+            Self::Latent(latent) => latent.cached(),
+        }
+    }
+
+    /// Numbers that the cache holds per position.
+    pub fn cached(&self) -> usize {
+        match self {
+            Self::Attention(attention) => 2 * attention.kv_width(),
+            Self::Latent(latent) => latent.cached(),
+        }
+    }
+}
+
+impl FeedForwardSpec {
+    /// The largest inner width.
+    pub fn widest(&self) -> usize {
+        match self {
+            Self::Dense(mlp) => mlp.inner,
+            Self::Routed(routed) => routed.inner.max(routed.shared.map_or(0, |shared| shared.inner)),
+        }
+    }
+
+    /// Inner components that one token passes.
+    pub fn active(&self) -> usize {
+        match self {
+            Self::Dense(mlp) => mlp.inner,
+            Self::Routed(routed) => routed.router.top_k * routed.inner + routed.shared.map_or(0, |shared| shared.inner),
+        }
     }
 }

@@ -6,6 +6,7 @@ mod backend;
 mod check;
 mod cores;
 mod fake;
+mod router;
 mod slots;
 mod team;
 

@@ -10,6 +10,8 @@ pub(crate) struct Fixture {
     pub(crate) model: PathBuf,
     pub(crate) prompts: BTreeMap<String, Prompt>,
     pub(crate) quantized: bool,
+    /// Whether tokens choose among experts.
+    pub(crate) routed: bool,
 }
 
 /// A prompt and its reference.
@@ -76,6 +78,7 @@ impl Fixture {
             name: path.file_name().unwrap().to_string_lossy().into_owned(),
             model: path.join("model"),
             prompts,
+            routed: std::fs::read_to_string(path.join("model/config.json")).unwrap().contains("num_experts_per_tok"),
             quantized: json("meta.json").get("mlx_quant").is_some_and(|quant| !quant.is_null()),
         }
     }

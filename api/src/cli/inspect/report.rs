@@ -14,14 +14,17 @@ pub(super) struct Report {
     pub(super) outcome: &'static str,
     pub(super) family: &'static str,
     parameters: u64,
+    active_parameters: u64,
     layers: usize,
     hidden: usize,
+    attention: &'static str,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
     vocab: usize,
     context_tokens: usize,
     window: Option<Window>,
+    experts: Option<Experts>,
     tied_embeddings: bool,
     key_prefix: String,
     /// How many matrices are stored how, most frequent first.
@@ -58,6 +61,16 @@ struct Window {
     tokens: usize,
 }
 
+/// Layers with a mixture of experts.
+#[derive(Debug, Serialize)]
+struct Experts {
+    layers: usize,
+    experts: usize,
+    per_token: usize,
+    shared: bool,
+    router: String,
+}
+
 /// Matrices that are stored alike.
 #[derive(Debug, Serialize)]
 pub(super) struct Stored {
@@ -84,14 +97,23 @@ impl Report {
             outcome: if problems.is_empty() { "loadable" } else { "invalid_checkpoint" },
             family: facts.family,
             parameters: facts.parameters,
+            active_parameters: facts.active_parameters,
             layers: facts.layers,
             hidden: facts.hidden,
+            attention: facts.attention,
             heads: facts.heads,
             kv_heads: facts.kv_heads,
             head_dim: facts.head_dim,
             vocab: facts.vocab,
             context_tokens: facts.context_tokens,
             window: facts.window.map(|(layers, tokens)| Window { layers, tokens }),
+            experts: facts.experts.as_ref().map(|of| Experts {
+                layers: of.layers,
+                experts: of.experts,
+                per_token: of.top_k,
+                shared: of.shared,
+                router: of.router.clone(),
+            }),
             tied_embeddings: blueprint.spec.tied,
             key_prefix: facts.key_prefix.clone(),
             exceptions: exceptions.map(|stored| stored.matrices).sum(),
@@ -115,9 +137,24 @@ impl Report {
 
     /// One line per fact.
     pub(super) fn to_text(&self) -> String {
+        let heads = format!("{}, {} heads of {}", self.attention, self.heads, self.head_dim);
         let attention = match self.heads / self.kv_heads.max(1) {
-            1 => format!("{} heads of {}", self.heads, self.head_dim),
-            group => format!("{} heads of {}, {group} per key head", self.heads, self.head_dim),
+            1 => heads,
+            group => format!("{heads}, {group} per key head"),
+        };
+        let experts = match &self.experts {
+            None => "none".to_owned(),
+            Some(of) => {
+                let shared = if of.shared { " and a shared one" } else { "" };
+                let Experts { layers, experts, per_token, router, .. } = of;
+                format!("{per_token} of {experts}{shared} in {layers} of {} layers, by {router}", self.layers)
+            }
+        };
+        let parameters = match self.experts {
+            None => units::count(self.parameters),
+            Some(_) => {
+                format!("{}, {} active", units::count(self.parameters), units::count(self.active_parameters))
+            }
         };
         let window = match &self.window {
             None => "none".to_owned(),
@@ -146,10 +183,11 @@ impl Report {
                 self.path.as_ref().map_or_else(|| "inside the program".to_owned(), |path| path.display().to_string()),
             ),
             ("family", self.family.to_owned()),
-            ("parameters", units::count(self.parameters)),
+            ("parameters", parameters),
             ("layers", format!("{}, hidden {}", self.layers, self.hidden)),
             ("attention", attention),
             ("window", window),
+            ("experts", experts),
             ("context", format!("{} tokens", self.context_tokens)),
             ("vocabulary", format!("{}{}", self.vocab, if self.tied_embeddings { ", embeddings tied" } else { "" })),
             ("key prefix", prefix.to_owned()),

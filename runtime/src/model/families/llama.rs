@@ -1,4 +1,5 @@
-use crate::model::family::{Dense, Family, dense};
+use crate::model::family::{Family, Grouped};
+use crate::model::spec::{FeedForwardSpec, MlpSpec};
 
 /// Llama 2 and 3, and what is built like them. Biases only where the file says so, no window.
 pub(in crate::model) const LLAMA: Family = Family {
@@ -7,7 +8,9 @@ pub(in crate::model) const LLAMA: Family = Family {
     architectures: &["LlamaForCausalLM"],
     spec: |config| {
         let bias = config.attention_bias.unwrap_or(false);
-        let mlp_bias = config.mlp_bias.unwrap_or(false);
-        dense(config, &Dense { qkv_bias: bias, out_bias: bias, mlp_bias, qk_norm: false, window: |_, _| None })
+        Grouped { qkv_bias: bias, out_bias: bias, ..Grouped::PLAIN }.decoder(config, |config, _| {
+            let inner = config.require(config.intermediate_size, "intermediate_size")?;
+            Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: config.mlp_bias.unwrap_or(false) }))
+        })
     },
 };

@@ -1,11 +1,19 @@
 //! The families: one small file each, holding only what differs.
 
+mod deepseek;
+mod glm4_moe;
 mod llama;
+mod minimax_m2;
 mod mistral;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 
+pub(super) use deepseek::{DEEPSEEK_V3, GLM4_MOE_LITE, KIMI_K2};
+pub(super) use glm4_moe::GLM4_MOE;
 pub(super) use llama::LLAMA;
-pub(super) use mistral::MISTRAL;
+pub(super) use minimax_m2::MINIMAX_M2;
+pub(super) use mistral::{MINISTRAL3, MISTRAL};
 pub(super) use qwen2::QWEN2;
 pub(super) use qwen3::QWEN3;
+pub(super) use qwen3_moe::QWEN3_MOE;

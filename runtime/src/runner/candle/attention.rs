@@ -4,7 +4,7 @@ use super::load::Loader;
 use super::norm::RmsNorm;
 use super::step::{RowReach, Step, Tile};
 use crate::checkpoint::LoadError;
-use crate::model::AttentionSpec;
+use crate::model::{AttentionSpec, QkNorm, RopePairs};
 use candle_core::Tensor;
 
 /// Grouped-query attention over paged keys and values.
@@ -15,14 +15,13 @@ pub(super) struct Attention {
     k: Linear,
     v: Linear,
     out: Linear,
-    /// Norms of q and k over the head.
-    head_norms: Option<(RmsNorm, RmsNorm)>,
+    /// Norms of q and k: over the head, or over all heads.
+    norms: Option<(RmsNorm, RmsNorm)>,
 }
 
 impl Attention {
-    pub(super) fn load(loader: &mut Loader<'_>, layer: usize) -> Result<Self, LoadError> {
+    pub(super) fn load(loader: &mut Loader<'_>, layer: usize, spec: AttentionSpec) -> Result<Self, LoadError> {
         let blueprint = loader.blueprint;
-        let spec = blueprint.spec.layers[layer].attention.clone();
         let path = |name: &str| blueprint.layer_path(layer, &format!("self_attn.{name}"));
         let eps = blueprint.spec.norm_eps;
         Ok(Self {
@@ -30,9 +29,11 @@ impl Attention {
             k: loader.linear(&path("k_proj"))?,
             v: loader.linear(&path("v_proj"))?,
             out: loader.linear(&path("o_proj"))?,
-            head_norms: match spec.qk_norm {
-                false => None,
-                true => Some((loader.norm(&path("q_norm"), eps)?, loader.norm(&path("k_norm"), eps)?)),
+            norms: match spec.qk_norm {
+                QkNorm::None => None,
+                QkNorm::Heads | QkNorm::Whole => {
+                    Some((loader.norm(&path("q_norm"), eps)?, loader.norm(&path("k_norm"), eps)?))
+                }
             },
             spec,
         })
@@ -43,19 +44,24 @@ impl Attention {
     pub(super) fn forward(&self, x: &Tensor, layer: usize, kv: &KvMemory, step: &Step) -> candle_core::Result<Tensor> {
         let spec = &self.spec;
         let tokens = x.dim(0)?;
-        let mut q = self.q.forward(x)?.reshape((tokens, spec.heads, spec.head_dim))?;
-        let mut k = self.k.forward(x)?.reshape((tokens, spec.kv_heads, spec.head_dim))?;
-        let v = self.v.forward(x)?;
-        if let Some((q_norm, k_norm)) = &self.head_norms {
-            q = q_norm.forward(&q)?;
-            k = k_norm.forward(&k)?;
+        let (mut q, mut k, v) = (self.q.forward(x)?, self.k.forward(x)?, self.v.forward(x)?);
+        if let (Some((q_norm, k_norm)), QkNorm::Whole) = (&self.norms, spec.qk_norm) {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let q = (rotate(&q, step)? * (spec.head_dim as f64).powf(-0.5))?;
-        let k = rotate(&k, step)?.reshape((tokens, spec.kv_width()))?;
+        let mut q = q.reshape((tokens, spec.heads, spec.head_dim))?;
+        let mut k = k.reshape((tokens, spec.kv_heads, spec.head_dim))?;
+        if let (Some((q_norm, k_norm)), QkNorm::Heads) = (&self.norms, spec.qk_norm) {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
+        let mut q = (rotate(&q, step, RopePairs::Halves)? * (spec.head_dim as f64).powf(-0.5))?;
+        if let Some(growth) = spec.query_growth {
+            q = q.broadcast_mul(&step.growth(growth)?)?;
+        }
+        let k = rotate(&k, step, RopePairs::Halves)?.reshape((tokens, spec.kv_width()))?;
         kv.write(layer, step.places(spec.kv_width()), &k, &v)?;
 
         let mut parts = Vec::new();
-        for row in step.reach(spec.window) {
+        for row in step.reach(spec.window, spec.heads) {
             self.attend_row(&q, layer, kv, row, &mut parts)?;
         }
         let mixed = match &*parts {
@@ -115,12 +121,18 @@ impl Attention {
 }
 
 /// Rotates f32 `[tokens, heads, head_dim]` by each token's position; components beyond the table's width pass through.
-fn rotate(x: &Tensor, step: &Step) -> candle_core::Result<Tensor> {
+pub(super) fn rotate(x: &Tensor, step: &Step, pairs: RopePairs) -> candle_core::Result<Tensor> {
     let head_dim = x.dim(2)?;
     let rotating = 2 * step.cos.dim(1)?;
-    let turn = |x: &Tensor| candle_nn::rotary_emb::rope_thd(&x.unsqueeze(0)?, &step.cos, &step.sin)?.squeeze(0);
+    let turn = |x: &Tensor| match pairs {
+        RopePairs::Halves => candle_nn::rotary_emb::rope_thd(&x.unsqueeze(0)?, &step.cos, &step.sin)?.squeeze(0),
+        RopePairs::Neighbours => {
+            let x = x.transpose(0, 1)?.contiguous()?.unsqueeze(0)?; // [1, heads, tokens, head_dim]
+            candle_nn::rotary_emb::rope_i(&x, &step.cos, &step.sin)?.squeeze(0)?.transpose(0, 1)?.contiguous()
+        }
+    };
     if rotating == head_dim {
-        return turn(x);
+        return turn(&x.contiguous()?);
     }
     let turned = turn(&x.narrow(2, 0, rotating)?.contiguous()?)?;
     Tensor::cat(&[turned, x.narrow(2, rotating, head_dim - rotating)?], 2)

@@ -1,15 +1,17 @@
 use super::attention::Attention;
 use super::embedding::Embedding;
 use super::kv_memory::KvMemory;
+use super::latent::LatentAttention;
 use super::linear::Linear;
 use super::load::Loader;
 use super::memory::{kv_bytes_per_token, kv_dtype};
+use super::mlp::{GatedMlp, RoutedMlp};
 use super::norm::RmsNorm;
 use super::report::LoadReport;
 use super::step::Step;
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::ComputeMode;
-use crate::model::{Blueprint, DecoderSpec, ModelFacts};
+use crate::model::{Blueprint, DecoderSpec, FeedForwardSpec, MixerSpec, ModelFacts};
 use crate::runner::LoadProgress;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -30,17 +32,23 @@ pub struct CandleModel {
 
 #[derive(Debug)]
 struct Layer {
-    attention_norm: RmsNorm,
-    attention: Attention,
+    mixer_norm: RmsNorm,
+    mixer: Mixer,
     mlp_norm: RmsNorm,
-    mlp: GatedMlp,
+    mlp: FeedForward,
 }
 
 #[derive(Debug)]
-struct GatedMlp {
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+enum Mixer {
+    Attention(Attention),
+    Latent(LatentAttention),
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per layer")]
+enum FeedForward {
+    Dense(GatedMlp),
+    Routed(RoutedMlp),
 }
 
 impl CandleModel {
@@ -119,8 +127,18 @@ impl CandleModel {
     pub(super) fn forward(&self, kv: &KvMemory, step: &Step) -> candle_core::Result<Option<Tensor>> {
         let mut x = self.embedding.forward(&step.ids)?; // [tokens, hidden], all rows packed
         for (number, layer) in self.layers.iter().enumerate() {
-            x = (&x + layer.attention.forward(&layer.attention_norm.forward(&x)?, number, kv, step)?)?;
-            x = (&x + layer.mlp.forward(&layer.mlp_norm.forward(&x)?)?)?;
+            let normed = layer.mixer_norm.forward(&x)?;
+            x = (&x
+                + match &layer.mixer {
+                    Mixer::Attention(of) => of.forward(&normed, number, kv, step)?,
+                    Mixer::Latent(of) => of.forward(&normed, number, kv, step)?,
+                })?;
+            let normed = layer.mlp_norm.forward(&x)?;
+            x = (&x
+                + match &layer.mlp {
+                    FeedForward::Dense(of) => of.forward(&normed)?,
+                    FeedForward::Routed(of) => of.forward(&normed)?,
+                })?;
         }
         if step.wanted.elem_count() == 0 {
             return Ok(None);
@@ -135,23 +153,18 @@ impl Layer {
     fn load(loader: &mut Loader<'_>, number: usize) -> Result<Self, LoadError> {
         let blueprint = loader.blueprint;
         let path = |name: &str| blueprint.layer_path(number, name);
-        let eps = blueprint.spec.norm_eps;
+        let (spec, eps) = (&blueprint.spec.layers[number], blueprint.spec.norm_eps);
         Ok(Self {
-            attention_norm: loader.norm(&path("input_layernorm"), eps)?,
-            attention: Attention::load(loader, number)?,
+            mixer_norm: loader.norm(&path("input_layernorm"), eps)?,
+            mixer: match &spec.mixer {
+                MixerSpec::Attention(of) => Mixer::Attention(Attention::load(loader, number, of.clone())?),
+                MixerSpec::Latent(of) => Mixer::Latent(LatentAttention::load(loader, number, of.clone())?),
+            },
             mlp_norm: loader.norm(&path("post_attention_layernorm"), eps)?,
-            mlp: GatedMlp {
-                gate: loader.linear(&path("mlp.gate_proj"))?,
-                up: loader.linear(&path("mlp.up_proj"))?,
-                down: loader.linear(&path("mlp.down_proj"))?,
+            mlp: match &spec.mlp {
+                FeedForwardSpec::Dense(_) => FeedForward::Dense(GatedMlp::load(loader, &path("mlp"))?),
+                FeedForwardSpec::Routed(of) => FeedForward::Routed(RoutedMlp::load(loader, number, of.clone())?),
             },
         })
-    }
-}
-
-impl GatedMlp {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let gated = (self.gate.forward(x)?.silu()? * self.up.forward(x)?)?;
-        self.down.forward(&gated)
     }
 }

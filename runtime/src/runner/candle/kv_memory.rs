@@ -1,4 +1,4 @@
-use crate::model::DecoderSpec;
+use crate::model::{DecoderSpec, LayerSpec, MixerSpec};
 use crate::plan::BlockMove;
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
@@ -12,11 +12,11 @@ pub(super) struct KvMemory {
     layers: Vec<LayerKv>,
 }
 
-/// Keys and values of one layer, `[num_blocks * block_tokens, kv_heads * head_dim]` each.
+/// Keys and values of one layer, `[num_blocks * block_tokens, kv_heads * head_dim]` each; latents are both at once.
 #[derive(Debug)]
 struct LayerKv {
     keys: Tensor,
-    values: Tensor,
+    values: Option<Tensor>,
 }
 
 /// Where some consecutive positions of a sequence stand.
@@ -48,11 +48,16 @@ impl KvMemory {
         num_blocks: usize,
         block_tokens: usize,
     ) -> Result<Self> {
-        let layer = |width: usize| -> Result<LayerKv> {
-            let zeros = || Tensor::zeros((num_blocks * block_tokens, width), dtype, device);
-            Ok(LayerKv { keys: zeros()?, values: zeros()? })
+        let zeros = |width: usize| Tensor::zeros((num_blocks * block_tokens, width), dtype, device);
+        let layer = |spec: &LayerSpec| -> Result<LayerKv> {
+            Ok(match &spec.mixer {
+                MixerSpec::Attention(of) => {
+                    LayerKv { keys: zeros(of.kv_width())?, values: Some(zeros(of.kv_width())?) }
+                }
+                MixerSpec::Latent(of) => LayerKv { keys: zeros(of.cached())?, values: None },
+            })
         };
-        let layers = spec.layers.iter().map(|spec| layer(spec.attention.kv_width())).collect::<Result<_>>()?;
+        let layers = spec.layers.iter().map(layer).collect::<Result<_>>()?;
         Ok(Self { num_blocks, block_tokens, layers })
     }
 
@@ -60,26 +65,38 @@ impl KvMemory {
     /// column). In place: nothing but these rows is touched.
     pub(super) fn write(&self, layer: usize, indices: &Tensor, keys: &Tensor, values: &Tensor) -> Result<()> {
         let memory = &self.layers[layer];
-        let dtype = memory.keys.dtype();
-        memory.keys.scatter_set(indices, &keys.to_dtype(dtype)?, 0)?;
-        memory.values.scatter_set(indices, &values.to_dtype(dtype)?, 0)
+        self.write_latents(layer, indices, keys)?;
+        match &memory.values {
+            Some(to) => to.scatter_set(indices, &values.to_dtype(to.dtype())?, 0),
+            None => candle_core::bail!("layer {layer} holds no values"),
+        }
+    }
+
+    /// Writes what is a key and a value at once.
+    pub(super) fn write_latents(&self, layer: usize, indices: &Tensor, latents: &Tensor) -> Result<()> {
+        let to = &self.layers[layer].keys;
+        to.scatter_set(indices, &latents.to_dtype(to.dtype())?, 0)
     }
 
     /// Reads places: keys and values, f32 `[places, width]`. A run of f32 memory is not copied.
     pub(super) fn read(&self, layer: usize, places: &Places) -> Result<(Tensor, Tensor)> {
-        let memory = &self.layers[layer];
-        let gather = |from: &Tensor| match places {
-            Places::Run(run) => from.narrow(0, run.start, run.len())?.to_dtype(DType::F32),
-            Places::Scattered(indices) => from.index_select(indices, 0)?.to_dtype(DType::F32),
-        };
-        Ok((gather(&memory.keys)?, gather(&memory.values)?))
+        let keys = self.read_latents(layer, places)?;
+        match &self.layers[layer].values {
+            Some(values) => Ok((keys, gather(values, places)?)),
+            None => candle_core::bail!("layer {layer} holds no values"),
+        }
+    }
+
+    /// Reads what is a key and a value at once.
+    pub(super) fn read_latents(&self, layer: usize, places: &Places) -> Result<Tensor> {
+        gather(&self.layers[layer].keys, places)
     }
 
     /// Copies whole blocks, in order.
     pub(super) fn copy(&self, moves: &[BlockMove]) -> Result<()> {
         for BlockMove { from, to } in moves {
             for memory in &self.layers {
-                for tensor in [&memory.keys, &memory.values] {
+                for tensor in std::iter::once(&memory.keys).chain(&memory.values) {
                     let start = from.0 as usize * self.block_tokens;
                     let end = start + self.block_tokens;
                     let places = Tensor::arange(start as u32, end as u32, tensor.device())?;
@@ -89,5 +106,12 @@ impl KvMemory {
             }
         }
         Ok(())
+    }
+}
+
+fn gather(from: &Tensor, places: &Places) -> Result<Tensor> {
+    match places {
+        Places::Run(run) => from.narrow(0, run.start, run.len())?.to_dtype(DType::F32),
+        Places::Scattered(indices) => from.index_select(indices, 0)?.to_dtype(DType::F32),
     }
 }

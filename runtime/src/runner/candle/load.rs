@@ -25,8 +25,13 @@ pub(super) struct Loader<'a> {
 
 impl Loader<'_> {
     pub(super) fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
+        self.linear_part(path, 0)
+    }
+
+    /// One of several matrices that stand at `path`.
+    pub(super) fn linear_part(&mut self, path: &str, part: usize) -> Result<Linear, LoadError> {
         let module = self.blueprint.module(path)?;
-        let weight = self.matrix(path, self.product_dtype(module.weight(self.checkpoint, path)?))?;
+        let weight = self.matrix(path, part, self.product_dtype(module.weight(self.checkpoint, path, part)?))?;
         let bias = match module.bias {
             false => None,
             true => Some(self.floats(self.checkpoint.tensor(&format!("{path}.bias"))?, DType::F32)?),
@@ -37,18 +42,44 @@ impl Loader<'_> {
     /// The embedding, and the head: a matrix of its own, or the embedding's.
     pub(super) fn embedding_and_head(&mut self) -> Result<(Embedding, Linear), LoadError> {
         let path = self.blueprint.embedding_path();
-        let weight = self.blueprint.module(&path)?.weight(self.checkpoint, &path)?;
+        let weight = self.blueprint.module(&path)?.weight(self.checkpoint, &path, 0)?;
         match self.blueprint.head_path() {
             None => {
-                let matrix = self.matrix(&path, self.product_dtype(weight))?;
+                let matrix = self.matrix(&path, 0, self.product_dtype(weight))?;
                 Ok((Embedding(matrix.clone()), Linear { weight: matrix, bias: None }))
             }
             Some(head) => {
                 // Only rows are taken from it, so it stays as the file has it, whatever the device multiplies well.
-                let embedding = Embedding(self.matrix(&path, stored_dtype(weight))?);
+                let embedding = Embedding(self.matrix(&path, 0, stored_dtype(weight))?);
                 Ok((embedding, self.linear(head)?))
             }
         }
+    }
+
+    /// All matrices that stand at `path` in float32, one after the other: `[parts * outputs, inputs]`.
+    pub(super) fn widened(&mut self, path: &str) -> Result<Tensor, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let mut parts = Vec::new();
+        for part in 0..module.parts {
+            let shape = (module.outputs, module.inputs);
+            parts.push(match module.weight(self.checkpoint, path, part)? {
+                Weight::Dense(tensor) => self.floats(tensor, DType::F32)?,
+                Weight::Affine(matrix) => {
+                    self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?
+                }
+                Weight::Micro(matrix) => {
+                    self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?
+                }
+            });
+        }
+        Tensor::cat(&parts, 0).map_err(device_error(path))
+    }
+
+    /// A vector, wanted where the program decides and not where it computes.
+    pub(super) fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.checkpoint.tensor(name)?;
+        self.advance(tensor.data.len() as u64);
+        tensor.to_f32()
     }
 
     pub(super) fn norm(&mut self, path: &str, eps: f64) -> Result<RmsNorm, LoadError> {
@@ -66,9 +97,9 @@ impl Loader<'_> {
     }
 
     /// A matrix: blocks if it is quantised and the mode keeps it so, else floats of `dtype`.
-    fn matrix(&mut self, path: &str, dtype: DType) -> Result<LinearWeight, LoadError> {
+    fn matrix(&mut self, path: &str, part: usize, dtype: DType) -> Result<LinearWeight, LoadError> {
         let module = self.blueprint.module(path)?;
-        let matrix = match module.weight(self.checkpoint, path)? {
+        let matrix = match module.weight(self.checkpoint, path, part)? {
             Weight::Dense(tensor) => return self.floats(tensor, dtype).map(LinearWeight::Dense),
             Weight::Affine(matrix) => matrix,
             Weight::Micro(matrix) => {

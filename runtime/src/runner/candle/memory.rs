@@ -26,20 +26,19 @@ impl MemoryEstimate {
 pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode) -> MemoryEstimate {
     let mut sum = MemoryEstimate::default();
     for (_, module) in blueprint.modules() {
-        let elements = (module.outputs * module.inputs) as u64;
+        let elements = (module.parts * module.outputs * module.inputs) as u64;
         if module.bias {
             sum.weights += 4 * module.outputs as u64;
         }
+        let as_stored = match module.kind {
+            ModuleKind::Norm | ModuleKind::Vector => false,
+            ModuleKind::Embedding if !blueprint.spec.tied => true,
+            ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode != ComputeMode::F32,
+        };
+        let floats = |dtype| elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
         match module.storage {
-            Storage::Dense(_) | Storage::Micro(_) => {
-                let dtype = if let Storage::Dense(dtype) = module.storage { dtype } else { Dtype::BF16 };
-                let as_stored = match module.kind {
-                    ModuleKind::Norm => false,
-                    ModuleKind::Embedding if !blueprint.spec.tied => true,
-                    ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode != ComputeMode::F32,
-                };
-                sum.weights += elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
-            }
+            Storage::Dense(dtype) => sum.weights += floats(dtype),
+            Storage::Micro(_) => sum.weights += floats(Dtype::BF16),
             Storage::Affine(quantization) => {
                 let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode != ComputeMode::F32);
                 let Some(form) = form else {

@@ -1,6 +1,6 @@
 use super::kv_memory::{KvMemory, Places};
 use super::rope_table::RopeTable;
-use crate::model::DecoderSpec;
+use crate::model::{DecoderSpec, MixerSpec, QueryGrowth};
 use crate::runner::{Batch, BatchRow};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
@@ -15,8 +15,11 @@ pub(super) struct Step {
     pub(super) sin: Tensor,
     /// Where each token's keys and values go, by the width of a layer's keys: u32 `[tokens, width]`.
     places: BTreeMap<usize, Tensor>,
-    /// What each row reads, by the window of a layer.
-    reach: BTreeMap<Option<usize>, Vec<RowReach>>,
+    /// What each row reads, by the window and the heads of a layer.
+    reach: BTreeMap<(Option<usize>, usize), Vec<RowReach>>,
+    /// Position of each token.
+    positions: Vec<u32>,
+    device: Device,
     /// The tokens whose logits are wanted, u32 `[wanted]`.
     pub(super) wanted: Tensor,
 }
@@ -66,12 +69,16 @@ impl Step {
 
         let (mut places, mut reach) = (BTreeMap::new(), BTreeMap::new());
         for layer in &spec.layers {
-            let attention = &layer.attention;
-            if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(attention.kv_width()) {
-                entry.insert(indices.broadcast_as((tokens, attention.kv_width()))?.contiguous()?);
+            let (window, width) = match &layer.mixer {
+                MixerSpec::Attention(of) => (of.window, of.kv_width()),
+                MixerSpec::Latent(of) => (None, of.cached()),
+            };
+            let heads = layer.mixer.heads();
+            if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(width) {
+                entry.insert(indices.broadcast_as((tokens, width))?.contiguous()?);
             }
-            if let std::collections::btree_map::Entry::Vacant(entry) = reach.entry(attention.window) {
-                let row = |row| RowReach::new(row, attention.window, attention.heads, kv.block_tokens, device);
+            if let std::collections::btree_map::Entry::Vacant(entry) = reach.entry((window, heads)) {
+                let row = |row| RowReach::new(row, window, heads, kv.block_tokens, device);
                 entry.insert(batch.rows.iter().map(row).collect::<Result<Vec<_>>>()?);
             }
         }
@@ -81,6 +88,8 @@ impl Step {
             sin,
             places,
             reach,
+            positions: batch.positions.to_vec(),
+            device: device.clone(),
             wanted: Tensor::new(batch.wanted, device)?,
         })
     }
@@ -90,9 +99,15 @@ impl Step {
         &self.places[&kv_width]
     }
 
-    /// What each row reads in layers of this window.
-    pub(super) fn reach(&self, window: Option<usize>) -> &[RowReach] {
-        &self.reach[&window]
+    /// What each row reads in layers of this window and so many heads.
+    pub(super) fn reach(&self, window: Option<usize>, heads: usize) -> &[RowReach] {
+        &self.reach[&(window, heads)]
+    }
+
+    /// The factor of each token's queries, f32 `[tokens, 1, 1]`.
+    pub(super) fn growth(&self, growth: QueryGrowth) -> Result<Tensor> {
+        let factors: Vec<f32> = self.positions.iter().map(|&position| growth.at(position as usize)).collect();
+        Tensor::from_vec(factors, (self.positions.len(), 1, 1), &self.device)
     }
 }
 

@@ -1,8 +1,8 @@
 use super::memory::{HugeBytes, Shared};
 use crate::config::{ComputeMode, HugePages, InvalidSetting, KvCodes, KvFormat};
-use crate::kernels::{Float, KvLayout, MAX_KV_GROUPS, TILE};
+use crate::kernels::{Float, KvContent, KvLayout, MAX_KV_GROUPS, TILE};
 use crate::kv::BlockSpans;
-use crate::model::{AttentionSpec, DecoderSpec};
+use crate::model::{AttentionSpec, DecoderSpec, LayerSpec, MixerSpec};
 use crate::plan::BlockMove;
 use crate::runner::KvShape;
 use std::io;
@@ -64,17 +64,34 @@ impl Layouts {
             });
         }
         if let Some(codes) = format.codes {
-            spec.layers.iter().try_for_each(|layer| check_groups(codes, &layer.attention))?;
+            spec.layers.iter().try_for_each(|layer| match &layer.mixer {
+                MixerSpec::Attention(attention) => check_groups(codes, attention),
+                MixerSpec::Latent(_) => Err(InvalidSetting {
+                    key: "kv.bits",
+                    reason: "the latents of this model's attention are kept in 16 bits: set it to 16".to_owned(),
+                }),
+            })?;
         }
         let kind = kind(mode);
         let layout = |spans| {
-            move |layer: &crate::model::LayerSpec| KvLayout {
-                kind,
-                codes: format.codes,
-                kv_heads: layer.attention.kv_heads,
-                // Components beyond the head's own are zero and stay so.
-                head_dim: layer.attention.head_dim.next_multiple_of(TILE),
-                spans,
+            // Components beyond a head's own are zero and stay so.
+            move |layer: &LayerSpec| match &layer.mixer {
+                MixerSpec::Attention(of) => KvLayout {
+                    content: KvContent::KeysAndValues,
+                    kind,
+                    codes: format.codes,
+                    kv_heads: of.kv_heads,
+                    head_dim: of.head_dim.next_multiple_of(TILE),
+                    spans,
+                },
+                MixerSpec::Latent(of) => KvLayout {
+                    content: KvContent::Latents,
+                    kind,
+                    codes: None,
+                    kv_heads: 1,
+                    head_dim: of.stride(),
+                    spans,
+                },
             }
         };
         let mut spans = BlockSpans::from(block_tokens);

@@ -95,6 +95,14 @@ impl<T> Shared<T> {
     }
 
     /// # Safety
+    /// Nobody writes these elements until the next meeting.
+    pub(super) unsafe fn seen(&self, range: Range<usize>) -> &[T] {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: inside of the elements; the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts(self.first.add(range.start), range.len()) }
+    }
+
+    /// # Safety
     /// Nobody else uses these elements until the next meeting.
     #[expect(clippy::mut_from_ref, reason = "the threads of a team divide the elements among themselves")]
     pub(super) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {

@@ -9,6 +9,7 @@
 mod buffers;
 mod forward;
 mod kv;
+mod load;
 mod memory;
 mod model;
 mod pack;

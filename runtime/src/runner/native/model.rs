@@ -1,10 +1,11 @@
+use super::load::Loader;
 use super::pack;
 use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::{ComputeMode, HugePages};
 use crate::kernels::Form;
-use crate::model::{Blueprint, DecoderSpec, ModelFacts};
+use crate::model::{Blueprint, DecoderSpec, FeedForwardSpec, LayerSpec, ModelFacts};
 use crate::runner::LoadProgress;
 use crate::runner::team::Threads;
 use std::sync::Arc;
@@ -43,17 +44,103 @@ pub struct NativeModel {
 
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub(super) attention_norm: Vec<f32>,
+    pub(super) mixer_norm: Vec<f32>,
+    pub(super) mixer: Mixer,
+    pub(super) mlp_norm: Vec<f32>,
+    pub(super) mlp: FeedForward,
+}
+
+/// What mixes positions.
+#[derive(Debug)]
+pub(super) enum Mixer {
+    Attention(AttentionWeights),
+    Latent(LatentWeights),
+}
+
+#[derive(Debug)]
+pub(super) struct AttentionWeights {
     pub(super) q: Linear,
     pub(super) k: Linear,
     pub(super) v: Linear,
-    /// Weights of the norms of each head's query and key, `[head_dim]`.
+    /// Weights of the norms of queries and keys: of each head, or of all at once.
     pub(super) qk_norm: Option<(Vec<f32>, Vec<f32>)>,
     pub(super) out: Linear,
-    pub(super) mlp_norm: Vec<f32>,
+}
+
+#[derive(Debug)]
+pub(super) struct LatentWeights {
+    pub(super) query: LatentQuery,
+    /// To the latent and the shared key.
+    pub(super) latent: Linear,
+    pub(super) latent_norm: Vec<f32>,
+    /// By head: from what does not rotate of a query to what meets the latent, `[rank, plain]`.
+    pub(super) absorb: Vec<Matrix>,
+    /// By head: from a mix of latents to the value, `[value, rank]`.
+    pub(super) value: Vec<Matrix>,
+    pub(super) out: Linear,
+}
+
+/// How queries are projected.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per layer")]
+pub(super) enum LatentQuery {
+    Plain(Linear),
+    Ranked { down: Linear, norm: Vec<f32>, up: Linear },
+}
+
+/// What mixes the components of one token.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per layer")]
+pub(super) enum FeedForward {
+    Dense(Gated),
+    Routed(Routed),
+}
+
+/// `down(silu(gate(x)) * up(x))`.
+#[derive(Debug)]
+pub(super) struct Gated {
     pub(super) gate: Linear,
     pub(super) up: Linear,
     pub(super) down: Linear,
+}
+
+/// A mixture of experts.
+#[derive(Debug)]
+pub(super) struct Routed {
+    pub(super) router: Linear,
+    /// What is added to the scores for the choice, `[experts]`.
+    pub(super) correction: Option<Vec<f32>>,
+    pub(super) experts: Experts,
+    pub(super) shared: Option<Shared>,
+}
+
+/// The MLP that every token passes, and the gate of its output.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) mlp: Gated,
+    pub(super) gate: Option<Linear>,
+}
+
+/// The experts of a layer, by number: the one way to their weights.
+#[derive(Debug)]
+pub(super) struct Experts(Vec<Expert>);
+
+/// One expert.
+#[derive(Debug)]
+pub(super) struct Expert {
+    pub(super) gate: Matrix,
+    pub(super) up: Matrix,
+    pub(super) down: Matrix,
+}
+
+impl Experts {
+    pub(super) fn new(all: Vec<Expert>) -> Self {
+        Self(all)
+    }
+
+    pub(super) fn of(&self, number: usize) -> &Expert {
+        &self.0[number]
+    }
 }
 
 impl NativeModel {
@@ -70,7 +157,7 @@ impl NativeModel {
     ) -> Result<Arc<Self>, LoadError> {
         let blueprint = Blueprint::read(checkpoint)?;
         let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.stored_bytes(checkpoint) };
-        let mut loader = Loader { checkpoint, blueprint: &blueprint, progress, reached };
+        let mut loader = Loader { checkpoint, blueprint: &blueprint, mode, progress, reached };
         let spec = &blueprint.spec;
         let layers = (0..spec.layers.len()).map(|number| loader.layer(number)).collect::<Result<_, _>>()?;
         let embedding = loader.linear(&blueprint.embedding_path())?;
@@ -91,10 +178,15 @@ impl NativeModel {
             reached.done_bytes += bytes as u64;
             progress(reached);
         };
-        let matrices = model.matrices_mut();
+        let mut matrices = model.matrices_mut();
         if options.mapped {
-            advance(matrices.iter().filter_map(|matrix| matrix.stored()).map(StoredMatrix::bytes).sum());
-        } else {
+            // What is costly to make is made once all the same.
+            let turned = |matrix: &Matrix| matrix.stored().is_some_and(StoredMatrix::is_turned);
+            let (kept, stay): (Vec<_>, Vec<_>) = matrices.into_iter().partition(|matrix| turned(matrix));
+            advance(stay.iter().filter_map(|matrix| matrix.stored()).map(StoredMatrix::bytes).sum());
+            matrices = kept;
+        }
+        if !matrices.is_empty() {
             pack::pack(matrices, Form::best(), &options.threads, options.huge_pages, &mut advance)
                 .map_err(|error| LoadError::Device { what: "weights".to_owned(), message: error.to_string() })?;
         }
@@ -106,29 +198,25 @@ impl NativeModel {
         &self.facts
     }
 
-    /// Bytes of the matrices that every step reads whole.
+    /// Bytes of the matrices that a step of one token reads.
     pub fn step_bytes(&self) -> u64 {
-        // The last two are the embedding, of which a step takes rows, and the head.
-        let embedding = self.embedding.matrix.bytes();
-        (self.matrices().map(Matrix::bytes).sum::<usize>() - embedding) as u64
-    }
-
-    /// All matrices.
-    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            [&layer.q, &layer.k, &layer.v, &layer.out, &layer.gate, &layer.up, &layer.down].map(|linear| &linear.matrix)
-        });
-        layers.chain([&self.embedding.matrix, &self.head().matrix])
+        let bytes = |matrices: Vec<&Matrix>| matrices.into_iter().map(Matrix::bytes).sum::<usize>();
+        let layer = |(layer, spec): (&Layer, &LayerSpec)| {
+            let whole = bytes(layer.matrices());
+            let FeedForwardSpec::Routed(of) = &spec.mlp else { return whole };
+            let experts = bytes(layer.expert_matrices());
+            whole - experts + experts / of.router.experts * of.router.top_k
+        };
+        let layers: usize = self.layers.iter().zip(&self.spec.layers).map(layer).sum();
+        (layers + self.head().matrix.bytes()) as u64
     }
 
     /// All matrices, in the order in which a step reads them but for the embedding.
+    /// All of them, in the order in which a step reads them.
     fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
-        let layers = self.layers.iter_mut().flat_map(|layer| {
-            let Layer { q, k, v, out, gate, up, down, .. } = layer;
-            [q, k, v, out, gate, up, down]
-        });
+        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
         let ends = [Some(&mut self.embedding), self.head.as_mut()].into_iter().flatten();
-        layers.chain(ends).map(|linear| &mut linear.matrix).collect()
+        layers.chain(ends.map(|linear| &mut linear.matrix)).collect()
     }
 
     pub(super) fn head(&self) -> &Linear {
@@ -136,57 +224,80 @@ impl NativeModel {
     }
 }
 
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    blueprint: &'a Blueprint,
-    progress: &'a mut dyn FnMut(LoadProgress),
-    reached: LoadProgress,
-}
-
-impl Loader<'_> {
-    fn layer(&mut self, number: usize) -> Result<Layer, LoadError> {
-        let blueprint = self.blueprint;
-        let path = |name: &str| blueprint.layer_path(number, name);
-        let qk_norm = match blueprint.spec.layers[number].attention.qk_norm {
-            false => None,
-            true => Some((self.floats(&path("self_attn.q_norm"))?, self.floats(&path("self_attn.k_norm"))?)),
-        };
-        Ok(Layer {
-            attention_norm: self.floats(&path("input_layernorm"))?,
-            q: self.linear(&path("self_attn.q_proj"))?,
-            k: self.linear(&path("self_attn.k_proj"))?,
-            v: self.linear(&path("self_attn.v_proj"))?,
-            qk_norm,
-            out: self.linear(&path("self_attn.o_proj"))?,
-            mlp_norm: self.floats(&path("post_attention_layernorm"))?,
-            gate: self.linear(&path("mlp.gate_proj"))?,
-            up: self.linear(&path("mlp.up_proj"))?,
-            down: self.linear(&path("mlp.down_proj"))?,
-        })
+impl Layer {
+    /// Its matrices.
+    fn matrices(&self) -> Vec<&Matrix> {
+        let mut all = self.token_matrices();
+        all.extend(self.spread_matrices());
+        all
     }
 
-    fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
-        let bias = match self.blueprint.module(path)?.bias {
-            false => None,
-            true => {
-                let tensor = self.checkpoint.tensor(&format!("{path}.bias"))?;
-                self.advance(tensor.data.len());
-                Some(tensor.to_f32()?)
+    /// Those that all tokens are multiplied with.
+    pub(super) fn token_matrices(&self) -> Vec<&Matrix> {
+        let mut all = Vec::new();
+        match &self.mixer {
+            Mixer::Attention(AttentionWeights { q, k, v, out, .. }) => all.extend([q, k, v, out]),
+            Mixer::Latent(LatentWeights { query, latent, out, .. }) => {
+                match query {
+                    LatentQuery::Plain(query) => all.push(query),
+                    LatentQuery::Ranked { down, up, .. } => all.extend([down, up]),
+                }
+                all.extend([latent, out]);
             }
-        };
-        let module = self.blueprint.module(path)?;
-        let stored = StoredMatrix::find(self.checkpoint, module, path)?;
-        Ok(Linear { matrix: Matrix::new(module.outputs, module.inputs, stored), bias })
+        }
+        match &self.mlp {
+            FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down]),
+            FeedForward::Routed(Routed { router, shared, .. }) => {
+                all.push(router);
+                if let Some(Shared { mlp: Gated { gate, up, down }, gate: scale }) = shared {
+                    all.extend([gate, up, down].into_iter().chain(scale));
+                }
+            }
+        }
+        all.into_iter().map(|linear| &linear.matrix).collect()
     }
 
-    fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {
-        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
-        self.advance(tensor.data.len());
-        tensor.to_f32()
+    /// Those that only some rows are multiplied with: of experts, and of single heads.
+    pub(super) fn spread_matrices(&self) -> Vec<&Matrix> {
+        let mut all = self.expert_matrices();
+        if let Mixer::Latent(LatentWeights { absorb, value, .. }) = &self.mixer {
+            all.extend(absorb.iter().chain(value));
+        }
+        all
     }
 
-    fn advance(&mut self, bytes: usize) {
-        self.reached.done_bytes += bytes as u64;
-        (self.progress)(self.reached);
+    /// Those of its experts.
+    fn expert_matrices(&self) -> Vec<&Matrix> {
+        let FeedForward::Routed(Routed { experts, .. }) = &self.mlp else { return Vec::new() };
+        experts.0.iter().flat_map(|Expert { gate, up, down }| [gate, up, down]).collect()
+    }
+
+    fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        let mut all = Vec::new();
+        match &mut self.mixer {
+            Mixer::Attention(AttentionWeights { q, k, v, out, .. }) => {
+                all.extend([q, k, v, out].map(|of| &mut of.matrix));
+            }
+            Mixer::Latent(LatentWeights { query, latent, absorb, value, out, .. }) => {
+                match query {
+                    LatentQuery::Plain(query) => all.push(&mut query.matrix),
+                    LatentQuery::Ranked { down, up, .. } => all.extend([&mut down.matrix, &mut up.matrix]),
+                }
+                all.push(&mut latent.matrix);
+                all.extend(absorb.iter_mut().chain(value));
+                all.push(&mut out.matrix);
+            }
+        }
+        match &mut self.mlp {
+            FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down].map(|of| &mut of.matrix)),
+            FeedForward::Routed(Routed { router, experts, shared, .. }) => {
+                all.push(&mut router.matrix);
+                all.extend(experts.0.iter_mut().flat_map(|Expert { gate, up, down }| [gate, up, down]));
+                if let Some(Shared { mlp: Gated { gate, up, down }, gate: scale }) = shared {
+                    all.extend([gate, up, down].into_iter().chain(scale).map(|of| &mut of.matrix));
+                }
+            }
+        }
+        all
     }
 }

@@ -1,7 +1,9 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
+use crate::config::ComputeMode;
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
+use crate::model::affine::unpack;
 use crate::model::micro::{e8m0, twice_e2m1};
-use crate::model::{Microscaling, Module, Storage};
+use crate::model::{Microscaling, Module, Quantization, Storage};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -22,21 +24,38 @@ impl Layout {
 }
 
 /// A matrix as its checkpoint stores it: rows one after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct StoredMatrix {
     /// Rows.
     outputs: usize,
+    /// Columns.
+    inputs: usize,
     /// Layout of the tiles that are made of it.
     pub(super) layout: Layout,
     /// Floats, or codes, scales and biases.
     parts: Parts,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Parts {
-    Floats(Stored),
-    Affine { codes: Stored, scales: Column, biases: Column },
-    Micro { format: Microscaling, codes: Stored, scales: Stored },
+    Floats {
+        floats: Stored,
+        kind: Float,
+    },
+    Affine {
+        codes: Stored,
+        scales: Column,
+        biases: Column,
+        bits: usize,
+        group: usize,
+    },
+    Micro {
+        format: Microscaling,
+        codes: Stored,
+        scales: Stored,
+    },
+    /// The columns are the rows of another matrix.
+    Turned(Box<StoredMatrix>),
 }
 
 /// Width of the affine codes that `mxfp4` becomes. Twice its values are the whole numbers from -12 to 12, so that
@@ -45,40 +64,40 @@ pub(super) const MXFP4_BITS: usize = 5;
 const MXFP4_ZERO: i8 = 12;
 
 /// A value per row and group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Column {
     bytes: Stored,
     kind: Float,
 }
 
 impl StoredMatrix {
-    /// Finds the tensors of the module at `path`.
+    /// Finds the tensors of the module at `path`, or of one part of it.
     ///
     /// # Errors
     /// [`LoadError`] if a tensor is not there or of another type.
-    pub(super) fn find(checkpoint: &Checkpoint, module: &Module, path: &str) -> Result<Self, LoadError> {
-        let stored = |name: &str| checkpoint.stored(&format!("{path}.{name}"));
+    pub(super) fn find(checkpoint: &Checkpoint, module: &Module, path: &str, part: usize) -> Result<Self, LoadError> {
+        let stored = |name: &str| {
+            let whole = checkpoint.stored(&format!("{path}.{name}"))?;
+            let size = whole.len() / module.parts;
+            Ok::<_, LoadError>(whole.slice(part * size..(part + 1) * size))
+        };
         let column = |name: &str| {
             let key = format!("{path}.{name}");
-            Ok(Column { bytes: checkpoint.stored(&key)?, kind: float_kind(&key, checkpoint.tensor(&key)?.dtype)? })
+            Ok(Column { bytes: stored(name)?, kind: float_kind(&key, checkpoint.tensor(&key)?.dtype)? })
         };
+        let k = module.inputs;
         let (layout, parts) = match module.storage {
             Storage::Dense(dtype) => {
                 let kind = float_kind(&format!("{path}.weight"), dtype)?;
-                (Layout::Dense { kind, k: module.inputs }, Parts::Floats(stored("weight")?))
+                (Layout::Dense { kind, k }, Parts::Floats { floats: stored("weight")?, kind })
             }
-            Storage::Affine(quantization) => {
+            Storage::Affine(Quantization { bits, group_size: group }) => {
                 let (scales, biases) = (column("scales")?, column("biases")?);
-                let layout = AffineLayout {
-                    bits: quantization.bits,
-                    group: quantization.group_size,
-                    scales: if scales.kind == biases.kind { scales.kind } else { Float::F32 },
-                    k: module.inputs,
-                };
-                (Layout::Affine(layout), Parts::Affine { codes: stored("weight")?, scales, biases })
+                let kind = if scales.kind == biases.kind { scales.kind } else { Float::F32 };
+                let layout = AffineLayout { bits, group, scales: kind, k };
+                (Layout::Affine(layout), Parts::Affine { codes: stored("weight")?, scales, biases, bits, group })
             }
             Storage::Micro(format) => {
-                let k = module.inputs;
                 let layout = match format {
                     Microscaling::Mxfp4 => Layout::Affine(AffineLayout {
                         bits: MXFP4_BITS,
@@ -92,7 +111,48 @@ impl StoredMatrix {
                 (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")? })
             }
         };
-        Ok(Self { outputs: module.outputs, layout, parts })
+        Ok(Self { outputs: module.outputs, inputs: k, layout, parts })
+    }
+
+    /// Some of its rows.
+    pub(super) fn some_rows(&self, rows: Range<usize>) -> Self {
+        let cut = |tensor: &Stored| {
+            let row = tensor.len() / self.outputs.max(1);
+            tensor.slice(rows.start * row..rows.end * row)
+        };
+        let column = |of: &Column| Column { bytes: cut(&of.bytes), kind: of.kind };
+        let parts = match &self.parts {
+            Parts::Floats { floats, kind } => Parts::Floats { floats: cut(floats), kind: *kind },
+            Parts::Affine { codes, scales, biases, bits, group } => Parts::Affine {
+                codes: cut(codes),
+                scales: column(scales),
+                biases: column(biases),
+                bits: *bits,
+                group: *group,
+            },
+            Parts::Micro { format, codes, scales } => {
+                Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales) }
+            }
+            Parts::Turned(_) => unreachable!("rows are taken before they are turned"),
+        };
+        Self { outputs: rows.len(), inputs: self.inputs, layout: self.layout, parts }
+    }
+
+    /// The matrix whose columns are some of its rows. Groups do not survive the turn: what is quantised becomes floats.
+    pub(super) fn rows_as_columns(&self, rows: Range<usize>, mode: ComputeMode) -> Self {
+        let source = self.some_rows(rows);
+        let kind = match (&source.parts, mode) {
+            (Parts::Floats { kind, .. }, _) => *kind,
+            (_, ComputeMode::F32) => Float::F32,
+            (_, ComputeMode::Int8 | ComputeMode::Int16) => Float::F16,
+        };
+        let layout = Layout::Dense { kind, k: source.outputs };
+        Self { outputs: source.inputs, inputs: source.outputs, layout, parts: Parts::Turned(Box::new(source)) }
+    }
+
+    /// Whether its tiles are costly to make: they gather columns.
+    pub(super) fn is_turned(&self) -> bool {
+        matches!(self.parts, Parts::Turned(_))
     }
 
     /// How many tiles it makes. Rows beyond its last one are zero.
@@ -114,7 +174,7 @@ impl StoredMatrix {
     pub(super) fn pack(&self, form: Form, tile: usize, place: &mut [u8]) {
         let rows = self.rows(tile..tile + 1);
         match (&self.layout, &self.parts) {
-            (Layout::Affine(layout), Parts::Affine { codes, scales, biases }) => {
+            (Layout::Affine(layout), Parts::Affine { codes, scales, biases, .. }) => {
                 let (scales, biases) = (
                     self.values(scales, rows.clone(), layout.scales),
                     self.values(biases, rows.clone(), layout.scales),
@@ -122,7 +182,7 @@ impl StoredMatrix {
                 let rows = AffineRows { codes: self.rows_of(codes, rows), scales: &scales, biases: &biases };
                 layout.pack_rows(form, &rows, place);
             }
-            (Layout::Dense { kind, k }, Parts::Floats(floats)) => {
+            (Layout::Dense { kind, k }, Parts::Floats { floats, .. }) => {
                 pack_dense_rows(form, *kind, *k, self.rows_of(floats, rows), place);
             }
             (Layout::Affine(layout), Parts::Micro { codes, scales, .. }) => {
@@ -139,14 +199,55 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
-            (Layout::Affine(_), Parts::Floats(_)) | (Layout::Dense { .. }, Parts::Affine { .. }) => {
+            (Layout::Dense { kind, k }, Parts::Turned(source)) => {
+                let mut bytes = vec![0; rows.len() * k * kind.bytes()];
+                let mut values = [0.0; TILE];
+                for column in 0..*k {
+                    let values = &mut values[..rows.len()];
+                    source.widen(column, rows.start, values);
+                    for (row, value) in values.iter().enumerate() {
+                        kind.write(&mut bytes, row * k + column, *value);
+                    }
+                }
+                pack_dense_rows(form, *kind, *k, &bytes, place);
+            }
+            (Layout::Affine(_), Parts::Floats { .. } | Parts::Turned(_))
+            | (Layout::Dense { .. }, Parts::Affine { .. }) => {
                 unreachable!("layout and parts are made together")
             }
         }
     }
 
+    /// Widens some elements of a row: from column `first`, a multiple of sixteen, as many as there are places.
+    fn widen(&self, row: usize, first: usize, out: &mut [f32]) {
+        let rows = row..row + 1;
+        match &self.parts {
+            Parts::Floats { floats, kind } => {
+                let floats = self.rows_of(floats, rows);
+                out.iter_mut().enumerate().for_each(|(i, to)| *to = kind.read(floats, first + i));
+            }
+            Parts::Affine { codes, scales, biases, bits, group } => {
+                let (codes, number) = (self.rows_of(codes, rows.clone()), first / group);
+                let scale = scales.kind.read(self.rows_of(&scales.bytes, rows.clone()), number);
+                let bias = biases.kind.read(self.rows_of(&biases.bytes, rows), number);
+                let mut unpacked = [0; TILE];
+                unpack(&codes[first * bits / 8..(first + TILE) * bits / 8], *bits, &mut unpacked);
+                out.iter_mut().zip(unpacked).for_each(|(to, code)| *to = f32::from(code) * scale + bias);
+            }
+            Parts::Micro { format, codes, scales } => {
+                let mut whole = vec![0.0; self.inputs];
+                format.dequantize_row(self.rows_of(codes, rows.clone()), self.rows_of(scales, rows), &mut whole);
+                out.copy_from_slice(&whole[first..first + out.len()]);
+            }
+            Parts::Turned(_) => unreachable!("what is turned is not turned again"),
+        }
+    }
+
     /// Asks the system to read some tiles' rows from disk soon.
     pub(super) fn will_need(&self, tiles: Range<usize>) {
+        if let Parts::Turned(source) = &self.parts {
+            return source.will_need(0..source.tiles());
+        }
         let rows = self.rows(tiles);
         for tensor in self.tensors() {
             let row = tensor.len() / self.outputs.max(1);
@@ -155,10 +256,15 @@ impl StoredMatrix {
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Stored> {
-        let tensors = match &self.parts {
-            Parts::Floats(floats) => [Some(floats), None, None],
-            Parts::Affine { codes, scales, biases } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
+        let parts = match &self.parts {
+            Parts::Turned(source) => &source.parts,
+            parts => parts,
+        };
+        let tensors = match parts {
+            Parts::Floats { floats, .. } => [Some(floats), None, None],
+            Parts::Affine { codes, scales, biases, .. } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
             Parts::Micro { codes, scales, .. } => [Some(codes), Some(scales), None],
+            Parts::Turned(_) => [None; 3],
         };
         tensors.into_iter().flatten()
     }

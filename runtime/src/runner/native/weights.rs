@@ -211,15 +211,17 @@ impl Matrix {
 pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
-        let elements = module.outputs.next_multiple_of(TILE) * module.inputs;
+        let elements = module.parts * module.outputs.next_multiple_of(TILE) * module.inputs;
         let matrix = match module.storage {
-            _ if module.kind == ModuleKind::Norm => 4 * module.outputs,
+            _ if matches!(module.kind, ModuleKind::Norm | ModuleKind::Vector) => 4 * module.outputs,
             _ if mapped => 0,
             Storage::Dense(dtype) => elements * element_bytes(dtype),
             // Codes, and a scale and a bias per group of at most four bytes each.
             Storage::Affine(Quantization { bits, group_size }) => elements * bits / 8 + elements / group_size * 8,
             // As `StoredMatrix` lays them out.
-            Storage::Micro(Microscaling::Mxfp4) => elements * MXFP4_BITS / 8 + elements / 32 * 4,
+            Storage::Micro(format @ Microscaling::Mxfp4) => {
+                elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
+            }
             Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
         };
         (matrix + bias) as u64

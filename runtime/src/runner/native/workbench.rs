@@ -7,7 +7,9 @@ use super::step::{PIECE_TILES, UNIT_TOKENS};
 use super::weights::{Inputs, Matrix};
 use crate::checkpoint::LoadError;
 use crate::config::{ComputeMode, HugePages};
-use crate::kernels::{Activations, AffineLayout, AffineRows, Attention, Float, Form, GroupOf, KvLayout, KvView};
+use crate::kernels::{
+    Activations, AffineLayout, AffineRows, Attention, Float, Form, GroupOf, KvContent, KvLayout, KvView,
+};
 use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
 use crate::kv::BlockSpans;
 use crate::model::{AttentionSpec, Quantization};
@@ -118,7 +120,8 @@ impl AttentionBank {
     pub fn new(spec: AttentionSpec, mode: ComputeMode, context: usize, bytes: usize) -> Result<Self, LoadError> {
         let head_dim = spec.head_dim.next_multiple_of(TILE);
         let (kind, spans) = (kv::kind(mode), BlockSpans::from(TILE));
-        let layout = KvLayout { kind, codes: None, kv_heads: spec.kv_heads, head_dim, spans };
+        let content = KvContent::KeysAndValues;
+        let layout = KvLayout { content, kind, codes: None, kv_heads: spec.kv_heads, head_dim, spans };
         let blocks = context.div_ceil(TILE);
         let layer_bytes = blocks * layout.block_bytes();
         let mut layers = Vec::new();

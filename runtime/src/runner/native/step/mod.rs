@@ -1,10 +1,15 @@
+mod attention;
+mod dense;
+mod latent;
+mod routed;
+
 use super::buffers::{Preparation, StepBuffers, Widths};
 use super::memory::Shared;
-use super::model::{Layer, NativeModel};
+use super::model::{FeedForward, Layer, Mixer, NativeModel};
 use super::rope_table::RopeTable;
 use super::weights::{Inputs, Linear, Matrix};
-use crate::kernels::{Attention, Form, KvLayout, KvView, QUERIES, Query, TILE, add, rms_norm, rotate_halves, swiglu};
-use crate::model::{AttentionSpec, LayerSpec};
+use crate::kernels::{Activations, Form, KvLayout, TILE, add, rms_norm};
+use crate::model::{FeedForwardSpec, LayerSpec, MixerSpec};
 use crate::runner::Batch;
 use crate::runner::team::Worker;
 use std::ops::Range;
@@ -73,7 +78,7 @@ struct TokenRows<'a> {
     /// The residual stream, `[hidden]`.
     hidden: &'a mut [f32],
     /// What comes to it next.
-    y: &'a [f32],
+    y: &'a mut [f32],
     x: &'a mut [f32],
     mixed: &'a [f32],
     wide: &'a mut [f32],
@@ -82,10 +87,21 @@ struct TokenRows<'a> {
 impl TokenRows<'_> {
     /// Adds `y`, the output of `linear`, to the residual stream.
     fn add_y(&mut self, linear: &Linear) {
-        let n = self.hidden.len();
-        add(self.hidden, &self.y[..n]);
+        add(self.hidden, self.y);
         linear.add_bias(self.hidden);
     }
+}
+
+/// One product of a stage, with some rows that the last stage prepared.
+struct Task<'a> {
+    matrix: &'a Matrix,
+    /// The rows as floats, and the distance between them.
+    floats: (*const f32, usize),
+    /// The rows in the groups of the matrix, if that is quantised.
+    prepared: Option<Activations>,
+    rows: Range<usize>,
+    /// Where the rows of results begin, and their distance; room for whole tiles in each.
+    out: (*mut f32, usize),
 }
 
 /// Tokens of a unit: enough that keys are used often while they are near, few enough that threads have equal shares.
@@ -123,165 +139,74 @@ impl<'a> Step<'a> {
                 // SAFETY: a token is one thread's.
                 let mut rows = unsafe { self.rows(token, token) };
                 if number > 0 {
-                    rows.add_y(&model.layers[number - 1].down);
+                    self.add_mlp(token, &mut rows, number - 1);
                 }
-                self.normed(token, &mut rows, &layer.attention_norm, &[&layer.q, &layer.k, &layer.v]);
+                self.normed(&mut rows, &layer.mixer_norm);
+                match &layer.mixer {
+                    Mixer::Attention(of) => self.prepare(token, rows.x, &[&of.q, &of.k, &of.v]),
+                    Mixer::Latent(of) => self.prepare(token, rows.x, &[of.query.first(), &of.latent]),
+                }
             }
             worker.meet();
-            self.attention(worker, number, layer, &spec.attention);
+            let out = match (&layer.mixer, &spec.mixer) {
+                (Mixer::Attention(of), MixerSpec::Attention(spec)) => self.attention(worker, number, of, spec),
+                (Mixer::Latent(of), MixerSpec::Latent(spec)) => self.latent(worker, number, of, spec),
+                _ => unreachable!("weights are of their spec"),
+            };
             worker.meet();
-            self.products(worker, &[(&layer.out.matrix, 0)], tokens, &self.buffers.y, self.widths.hidden);
+            self.products(worker, &[self.task(&out.matrix, &self.buffers.y, self.widths.hidden, 0)]);
             worker.meet();
             for token in worker.share(tokens, 1).flatten() {
                 // SAFETY: a token is one thread's.
                 let mut rows = unsafe { self.rows(token, token) };
-                rows.add_y(&layer.out);
-                self.normed(token, &mut rows, &layer.mlp_norm, &[&layer.gate, &layer.up]);
+                rows.add_y(out);
+                self.normed(&mut rows, &layer.mlp_norm);
+                match &layer.mlp {
+                    FeedForward::Dense(of) => self.prepare(token, rows.x, &[&of.gate, &of.up]),
+                    FeedForward::Routed(of) => self.prepare_routed(token, rows.x, of),
+                }
             }
             worker.meet();
             self.mlp(worker, layer, spec);
             worker.meet();
         }
         for at in worker.share(self.batch.wanted.len(), 1).flatten() {
+            let token = self.batch.wanted[at] as usize;
             // SAFETY: a wanted token is one thread's; no token is wanted twice.
-            let mut rows = unsafe { self.rows(self.batch.wanted[at] as usize, at) };
-            if let Some(last) = model.layers.last() {
-                rows.add_y(&last.down);
+            let mut rows = unsafe { self.rows(token, at) };
+            if let Some(last) = model.layers.len().checked_sub(1) {
+                self.add_mlp(token, &mut rows, last);
             }
-            self.normed(at, &mut rows, &model.norm, &[model.head()]);
+            self.normed(&mut rows, &model.norm);
+            self.prepare(at, rows.x, &[model.head()]);
         }
         worker.meet();
-        let wanted = self.batch.wanted.len();
-        self.products(worker, &[(&model.head().matrix, 0)], wanted, &self.logits, self.widths.logits);
+        let head = self.task(&model.head().matrix, &self.logits, self.widths.logits, 0);
+        self.products(worker, &[Task { rows: 0..self.batch.wanted.len(), ..head }]);
     }
 
-    /// From the normed rows to the prepared inputs of the output projection.
-    fn attention(&self, worker: &Worker<'_>, number: usize, layer: &Layer, spec: &AttentionSpec) {
-        let tokens = self.batch.tokens.len();
-        let (q_tiles, kv_tiles) = (layer.q.matrix.tiles() * TILE, layer.k.matrix.tiles() * TILE);
-        let columns = [(&layer.q.matrix, 0), (&layer.k.matrix, q_tiles), (&layer.v.matrix, q_tiles + kv_tiles)];
-        self.products(worker, &columns, tokens, &self.buffers.qkv, self.widths.qkv);
-        worker.meet();
-        for unit in worker.share(tokens * spec.kv_heads, 1).flatten() {
-            self.heads(unit / spec.kv_heads, unit % spec.kv_heads, number, layer, spec);
-        }
-        worker.meet();
-        for unit in worker.share(self.lists.units.len() * spec.kv_heads, 1).flatten() {
-            self.attend(&self.lists.units[unit / spec.kv_heads], unit % spec.kv_heads, number, spec);
-        }
-        worker.meet();
-        let padded = spec.head_dim.next_multiple_of(TILE);
-        for token in worker.share(tokens, 1).flatten() {
-            // SAFETY: a token is one thread's.
-            let rows = unsafe { self.rows(token, token) };
-            let x = rows.x.chunks_exact_mut(spec.head_dim).take(spec.heads);
-            for (to, from) in x.zip(rows.mixed.chunks_exact(padded)) {
-                to.copy_from_slice(&from[..spec.head_dim]);
-            }
-            self.prepare(token, rows.x, &[&layer.out]);
-        }
-    }
-
-    /// Norms and turns the queries and the key of one key head and token; key and value go to memory.
-    fn heads(&self, token: usize, kv_head: usize, number: usize, layer: &Layer, spec: &AttentionSpec) {
-        let (dim, eps) = (spec.head_dim, self.model.spec.norm_eps as f32);
-        let (cos, sin) = self.rope.at(self.batch.positions[token] as usize);
-        let (q_tiles, kv_tiles) = (layer.q.matrix.tiles() * TILE, layer.k.matrix.tiles() * TILE);
-        let first = token * self.widths.qkv;
-        // SAFETY: the queries, key and value of one key head are one thread's in this stage.
-        let part = |column: usize| unsafe { self.buffers.qkv.part(first + column..first + column + dim) };
-        let bias = |x: &mut [f32], linear: &Linear, head: usize| {
-            if let Some(bias) = &linear.bias {
-                add(x, &bias[head * dim..(head + 1) * dim]);
-            }
-        };
-        let norm = |x: &mut [f32], weight: Option<&Vec<f32>>| {
-            if let Some(weight) = weight {
-                rms_norm(self.form, x, weight, eps);
-            }
-        };
-        let scale = (dim as f32).sqrt().recip();
-        let padded = dim.next_multiple_of(TILE);
-        for head in kv_head * spec.group()..(kv_head + 1) * spec.group() {
-            let q = part(head * dim);
-            bias(q, &layer.q, head);
-            norm(q, layer.qk_norm.as_ref().map(|(q, _)| q));
-            rotate_halves(q, cos, sin);
-            let first = token * self.widths.mixed + head * padded;
-            // SAFETY: as above; results of attention take the place of the queries later.
-            let to = unsafe { self.buffers.queries.part(first..first + padded) };
-            to[dim..].fill(0.0);
-            to.iter_mut().zip(q).for_each(|(to, q)| *to = *q * scale);
-        }
-        let (k, v) = (part(q_tiles + kv_head * dim), part(q_tiles + kv_tiles + kv_head * dim));
-        bias(k, &layer.k, kv_head);
-        bias(v, &layer.v, kv_head);
-        norm(k, layer.qk_norm.as_ref().map(|(_, k)| k));
-        rotate_halves(k, cos, sin);
-        let view = self.view(number, self.lists.row_of[token]);
-        // SAFETY: rows never share a block that one of them writes, and a position and key head is one thread's.
-        unsafe { view.write(self.batch.positions[token] as usize, kv_head, k, v) };
-    }
-
-    fn attend(&self, unit: &Unit, kv_head: usize, number: usize, spec: &AttentionSpec) {
-        let padded = spec.head_dim.next_multiple_of(TILE);
-        let mut queries = [Query { q: std::ptr::null(), position: 0, out: std::ptr::null_mut() }; 4 * QUERIES];
-        let all = unit
-            .tokens
-            .clone()
-            .flat_map(|token| (kv_head * spec.group()..(kv_head + 1) * spec.group()).map(move |head| (token, head)));
-        let mut filled = 0;
-        let flush = |queries: &[Query]| {
-            let attention = Attention { kv: self.view(number, unit.row), kv_head, window: spec.window, queries };
-            // SAFETY: the last stage wrote all that is read here; a query's result is one thread's.
-            unsafe { attention.run(self.form) };
-        };
-        for (token, head) in all {
-            let at = token * self.widths.mixed + head * padded;
-            queries[filled] = Query {
-                q: self.buffers.queries.at(at, padded),
-                position: self.batch.positions[token] as usize,
-                out: self.buffers.mixed.at(at, padded),
-            };
-            filled += 1;
-            if filled == queries.len() {
-                flush(&queries);
-                filled = 0;
-            }
-        }
-        if filled > 0 {
-            flush(&queries[..filled]);
-        }
-    }
-
-    /// From the normed rows to `y`.
     fn mlp(&self, worker: &Worker<'_>, layer: &Layer, spec: &LayerSpec) {
-        let (tokens, inner) = (self.batch.tokens.len(), spec.mlp.inner);
-        let up_column = layer.gate.matrix.tiles() * TILE;
-        let columns = [(&layer.gate.matrix, 0), (&layer.up.matrix, up_column)];
-        self.products(worker, &columns, tokens, &self.buffers.wide, self.widths.wide);
-        worker.meet();
-        for token in worker.share(tokens, 1).flatten() {
-            // SAFETY: a token is one thread's.
-            let rows = unsafe { self.rows(token, token) };
-            let (gate, up) = rows.wide.split_at_mut(up_column);
-            let (gate, up) = (&mut gate[..inner], &mut up[..inner]);
-            layer.gate.add_bias(gate);
-            layer.up.add_bias(up);
-            swiglu(self.form, gate, up);
-            rows.x[..inner].copy_from_slice(gate);
-            self.prepare(token, rows.x, &[&layer.down]);
+        match (&layer.mlp, &spec.mlp) {
+            (FeedForward::Dense(of), FeedForwardSpec::Dense(spec)) => self.dense(worker, of, spec.inner),
+            (FeedForward::Routed(of), FeedForwardSpec::Routed(spec)) => self.routed(worker, of, spec),
+            _ => unreachable!("weights are of their spec"),
         }
-        worker.meet();
-        self.products(worker, &[(&layer.down.matrix, 0)], tokens, &self.buffers.y, self.widths.hidden);
     }
 
-    /// Puts the normed residual stream of `rows` into row `at` of `x`, prepared for products with `linears`.
-    fn normed(&self, at: usize, rows: &mut TokenRows<'_>, weight: &[f32], linears: &[&Linear]) {
+    /// Adds what the MLP of a layer gave to a token's residual stream.
+    fn add_mlp(&self, token: usize, rows: &mut TokenRows<'_>, number: usize) {
+        match (&self.model.layers[number].mlp, &self.model.spec.layers[number].mlp) {
+            (FeedForward::Dense(of), _) => rows.add_y(&of.down),
+            (FeedForward::Routed(of), FeedForwardSpec::Routed(spec)) => self.add_experts(token, rows, of, spec),
+            _ => unreachable!("weights are of their spec"),
+        }
+    }
+
+    /// Puts the normed residual stream of `rows` into `x`.
+    fn normed(&self, rows: &mut TokenRows<'_>, weight: &[f32]) {
         let x = &mut rows.x[..weight.len()];
         x.copy_from_slice(rows.hidden);
         rms_norm(self.form, x, weight, self.model.spec.norm_eps as f32);
-        self.prepare(at, rows.x, linears);
     }
 
     /// Prepares row `at` of `x` for products with `linears`, which all read the same inputs.
@@ -301,31 +226,85 @@ impl<'a> Step<'a> {
         matrix.preparation(self.form, self.model.mode)
     }
 
-    /// Multiplies all rows with matrices of the same inputs. A stage of its own: its threads share the tiles.
-    fn products(
+    /// The product of a matrix with the rows of `x`, of all tokens, to the columns of `out` from `column` on.
+    fn task<'m>(&self, matrix: &'m Matrix, out: &Shared<f32>, stride: usize, column: usize) -> Task<'m> {
+        self.task_of(matrix, (&self.buffers.x, self.widths.x), (out, stride), column)
+    }
+
+    /// The same with rows of another buffer.
+    fn task_of<'m>(
+        &self,
+        matrix: &'m Matrix,
+        (floats, distance): (&Shared<f32>, usize),
+        (out, stride): (&Shared<f32>, usize),
+        column: usize,
+    ) -> Task<'m> {
+        assert!(column + matrix.tiles() * TILE <= stride, "a product beyond the row of its results");
+        Task {
+            matrix,
+            floats: (floats.pointer(), distance),
+            prepared: self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of)),
+            rows: 0..self.batch.tokens.len(),
+            out: (out.pointer().wrapping_add(column), stride),
+        }
+    }
+
+    /// Computes products. A stage of its own: its threads share the tiles of all.
+    fn products(&self, worker: &Worker<'_>, tasks: &[Task<'_>]) {
+        let tiles = tasks.iter().map(|task| task.matrix.tiles()).sum();
+        for mine in worker.share(tiles, PIECE_TILES) {
+            self.some_tiles(tasks, mine);
+        }
+    }
+
+    /// Computes the products of `count` experts or heads, all of one shape, and others besides. A stage of its own: its
+    /// threads share the tiles of all.
+    fn each_product<'m, const N: usize>(
         &self,
         worker: &Worker<'_>,
-        matrices: &[(&Matrix, usize)],
-        rows: usize,
-        out: &Shared<f32>,
-        stride: usize,
+        count: usize,
+        of: impl Fn(usize) -> [Task<'m>; N],
+        others: &[Task<'_>],
     ) {
-        let tiles = matrices.iter().map(|(matrix, _)| matrix.tiles()).sum();
-        for mine in worker.share(tiles, PIECE_TILES) {
-            let mut first = 0;
-            for (matrix, column) in matrices {
-                let end = first + matrix.tiles();
-                let tiles = mine.start.clamp(first, end) - first..mine.end.clamp(first, end) - first;
-                first = end;
-                if tiles.is_empty() {
-                    continue;
-                }
-                let prepared = self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of));
-                let inputs = Inputs { floats: self.buffers.x.pointer(), stride: self.widths.x, prepared };
-                // SAFETY: the last stage prepared the rows; the tiles' columns of `out` are this thread's.
-                unsafe { matrix.product(self.form, tiles, &inputs, 0..rows, out.pointer().add(*column), stride) };
+        let tiles_of = |tasks: &[Task<'_>]| tasks.iter().map(|task| task.matrix.tiles()).sum::<usize>();
+        let each = if count > 0 { tiles_of(&of(0)) } else { 0 };
+        for mine in worker.share(count * each + tiles_of(others), PIECE_TILES) {
+            let mut at = mine.start;
+            while at < mine.end.min(count * each) {
+                let (number, first) = (at / each, at / each * each);
+                let end = mine.end.min(first + each);
+                self.some_tiles(&of(number), at - first..end - first);
+                at = end;
+            }
+            if at < mine.end {
+                self.some_tiles(others, at - count * each..mine.end - count * each);
             }
         }
+    }
+
+    /// Computes some tiles, counted over all products.
+    fn some_tiles(&self, tasks: &[Task<'_>], mine: Range<usize>) {
+        let mut first = 0;
+        for task in tasks {
+            let end = first + task.matrix.tiles();
+            let tiles = mine.start.clamp(first, end) - first..mine.end.clamp(first, end) - first;
+            first = end;
+            if !tiles.is_empty() {
+                // SAFETY: the last stage prepared the rows; the tiles' columns of the results are this thread's.
+                unsafe { self.product(task, tiles) };
+            }
+        }
+    }
+
+    /// Computes some tiles of a product.
+    ///
+    /// # Safety
+    /// The rows are prepared and not written meanwhile; the tiles' results are used by nobody else.
+    unsafe fn product(&self, task: &Task<'_>, tiles: Range<usize>) {
+        let ((floats, stride), (out, out_stride)) = (task.floats, task.out);
+        let inputs = Inputs { floats, stride, prepared: task.prepared };
+        // SAFETY: as the caller vouches.
+        unsafe { task.matrix.product(self.form, tiles, &inputs, task.rows.clone(), out, out_stride) };
     }
 
     /// The rows of a token, and row `at` of `x`.
@@ -339,17 +318,11 @@ impl<'a> Step<'a> {
         unsafe {
             TokenRows {
                 hidden: &mut buffers.hidden.part(row(token, widths.hidden))[..self.model.spec.hidden],
-                y: buffers.y.part(row(token, widths.hidden)),
+                y: &mut buffers.y.part(row(token, widths.hidden))[..self.model.spec.hidden],
                 x: buffers.x.part(row(at, widths.x)),
                 mixed: buffers.mixed.part(row(token, widths.mixed)),
                 wide: buffers.wide.part(row(token, widths.wide)),
             }
         }
-    }
-
-    fn view(&self, number: usize, row: usize) -> KvView<'_> {
-        let StepLists { layers, tables, table_of, .. } = self.lists;
-        let (layout, memory) = layers[number];
-        KvView { layout, memory: memory.pointer(), table: &tables[table_of[row].clone()] }
     }
 }

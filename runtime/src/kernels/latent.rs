@@ -1,0 +1,225 @@
+//! Attention over paged latents: all heads of all queries share one key per position, whose first components are the value
+//! too.
+//!
+//! Queries have taken the projection from latents to keys into themselves, and results are mixes of latents: nothing is
+//! expanded. Scores become weights in the segments of `attention`, so that a result depends on its own sequence alone.
+//!
+//! Source: DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1.3.
+
+use super::TILE;
+use super::attention::{Query, SEGMENT, Segment, Softmax, add_values};
+use super::float::{Bf16, Element, F16, F32, Float};
+use super::kv_layout::KvView;
+use super::lanes::{Form, Kernel, Lanes};
+use super::math;
+
+/// Queries of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct LatentAttention<'a> {
+    /// The latents that they attend to.
+    pub kv: KvView<'a>,
+    /// Components of a latent that make up the value, a multiple of 16.
+    pub values: usize,
+    /// The queries.
+    pub queries: &'a [Query],
+}
+
+impl LatentAttention<'_> {
+    /// Computes it: the first `values` components of each result.
+    ///
+    /// # Panics
+    /// If the table does not hold a position that a query sees, or the memory holds no latents.
+    ///
+    /// # Safety
+    /// The queries are readable and the results writable; all positions that are seen have been
+    /// written, and nobody writes them meanwhile.
+    pub unsafe fn run(&self, form: Form) {
+        let layout = &self.kv.layout;
+        assert!(layout.holds_latents(), "{layout:?}");
+        assert!(self.values <= layout.head_dim && self.values.is_multiple_of(TILE), "values of {}", self.values);
+        match layout.kind {
+            Float::Bf16 => form.run(Run(self, Bf16)),
+            Float::F16 => form.run(Run(self, F16)),
+            Float::F32 => form.run(Run(self, F32)),
+        }
+    }
+}
+
+struct Run<'a, E>(&'a LatentAttention<'a>, E);
+
+impl<E: Element> Kernel for Run<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let mut rest = self.0.queries;
+        // With fewer queries more positions and components are in flight instead.
+        while let Some((queries, left)) = rest.split_first_chunk::<4>() {
+            attend::<L, E, 4, 1>(self.0, queries);
+            rest = left;
+        }
+        if let Some((queries, left)) = rest.split_first_chunk::<2>() {
+            attend::<L, E, 2, 2>(self.0, queries);
+            rest = left;
+        }
+        if let Some((queries, _)) = rest.split_first_chunk::<1>() {
+            attend::<L, E, 1, 4>(self.0, queries);
+        }
+    }
+}
+
+/// `M` queries; `AT` positions, or vectors of values, at a time.
+#[inline(always)]
+unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    attention: &LatentAttention<'_>,
+    queries: &[Query; M],
+) {
+    let (dim, values) = (attention.kv.layout.head_dim, attention.values);
+    let last = queries.iter().fold(0, |last, query| if query.position > last { query.position } else { last });
+    let mut weights = [[0.0_f32; SEGMENT]; M];
+    let mut softmax = Softmax::<L, M>::new();
+    for query in queries {
+        for i in (0..values).step_by(TILE) {
+            L::store(query.out.add(i), L::splat(0.0));
+        }
+    }
+    for start in (0..=last).step_by(SEGMENT) {
+        let range = start..if last + 1 < start + SEGMENT { last + 1 } else { start + SEGMENT };
+        let segment = Segment::at(&attention.kv, start, last + 1);
+        scores::<L, E, M, AT>(dim, queries, range.clone(), &segment, &mut weights);
+        let shrink = softmax.weigh(start, |m: usize| 0..queries[m].position + 1, &mut weights);
+        let mut i = 0;
+        while i + AT * TILE <= values {
+            add_values::<L, E, M, AT>([0, dim], queries, range.clone(), &segment, &weights, &shrink, i);
+            i += AT * TILE;
+        }
+        while i < values {
+            add_values::<L, E, M, 1>([0, dim], queries, range.clone(), &segment, &weights, &shrink, i);
+            i += TILE;
+        }
+    }
+    softmax.divide(queries, values);
+}
+
+/// Scores of the positions `range` of a segment.
+#[inline(always)]
+unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
+    dim: usize,
+    queries: &[Query; M],
+    range: std::ops::Range<usize>,
+    segment: &Segment,
+    scores: &mut [[f32; SEGMENT]; M],
+) {
+    let mut position = range.start;
+    while position < range.end {
+        // A position beyond the range is one of the range instead; what it gives is not kept.
+        let mut rows = [std::ptr::null_mut::<u8>(); AT];
+        for a in 0..AT {
+            let at = if position + a < range.end { position + a } else { position };
+            rows[a] = segment.strip(at).add(at % TILE * dim * E::BYTES);
+        }
+        let mut sums = [[L::splat(0.0); AT]; M];
+        for i in (0..dim).step_by(TILE) {
+            for a in 0..AT {
+                let keys = E::load::<L>(rows[a].add(i * E::BYTES));
+                for m in 0..M {
+                    sums[m][a] = L::fma(keys, L::load(queries[m].q.add(i)), sums[m][a]);
+                }
+            }
+        }
+        for m in 0..M {
+            for a in 0..AT {
+                if position + a < range.end {
+                    scores[m][position - segment.start + a] = math::sum::<L>(sums[m][a]);
+                }
+            }
+        }
+        position += AT;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kv_layout::{KvContent, KvLayout};
+    use super::*;
+
+    const DIM: usize = 48;
+    const VALUES: usize = 32;
+
+    fn number(seed: usize) -> f32 {
+        let bits = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        bits as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn latent(position: usize) -> Vec<f32> {
+        // Whole 64ths: every type holds them.
+        (0..DIM).map(|i| (number(position * DIM + i) * 64.0).round() / 64.0).collect()
+    }
+
+    fn exact(query: &[f32], position: usize) -> Vec<f64> {
+        let score = |at: usize| latent(at).iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>();
+        let scores: Vec<f64> = (0..=position).map(score).collect();
+        let most = scores.iter().copied().fold(f64::MIN, f64::max);
+        let total: f64 = scores.iter().map(|score| (score - most).exp()).sum();
+        let mut out = vec![0.0; VALUES];
+        for (at, score) in scores.iter().enumerate() {
+            let weight = (score - most).exp() / total;
+            out.iter_mut().zip(latent(at)).for_each(|(out, value)| *out += weight * f64::from(value));
+        }
+        out
+    }
+
+    /// Results of queries at the positions given, computed together.
+    fn run(form: Form, kind: Float, positions: &[usize]) -> Vec<Vec<f32>> {
+        let layout =
+            KvLayout { content: KvContent::Latents, kind, codes: None, kv_heads: 1, head_dim: DIM, spans: 32.into() };
+        let mut memory = vec![0xff; 8 * layout.block_bytes()];
+        let view = KvView { layout, memory: memory.as_mut_ptr(), table: &[5, 1, 7, 0, 3, 2] };
+        for position in 0..=positions.iter().copied().max().unwrap() {
+            // SAFETY: the memory is the test's own.
+            unsafe { view.write_latent(position, 0, &latent(position)) };
+        }
+        let queries: Vec<Vec<f32>> = (0..positions.len()).map(query).collect();
+        let mut results = vec![vec![f32::NAN; DIM]; positions.len()];
+        let list: Vec<Query> = queries
+            .iter()
+            .zip(&mut results)
+            .zip(positions)
+            .map(|((q, out), &position)| Query { q: q.as_ptr(), position, out: out.as_mut_ptr() })
+            .collect();
+        // SAFETY: everything is the test's own.
+        unsafe { LatentAttention { kv: view, values: VALUES, queries: &list }.run(form) };
+        results.into_iter().map(|result| result[..VALUES].to_vec()).collect()
+    }
+
+    fn query(number_of: usize) -> Vec<f32> {
+        (0..DIM).map(|i| number(100_000 + number_of * DIM + i)).collect()
+    }
+
+    #[test]
+    fn results_are_exact_in_every_form_and_type() {
+        let positions = [0, 1, 15, 63, 64, 100, 170];
+        let mut reference = None;
+        for form in Form::available().into_iter().rev() {
+            for kind in [Float::F32, Float::F16, Float::Bf16] {
+                let results = run(form, kind, &positions);
+                for (i, result) in results.iter().enumerate() {
+                    for (got, exact) in result.iter().zip(exact(&query(i), positions[i])) {
+                        assert!((f64::from(*got) - exact).abs() < 1e-5, "{form:?} {kind:?} {i}: {got} {exact}");
+                    }
+                }
+                assert!(*reference.get_or_insert_with(|| results.clone()) == results, "{form:?} {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_does_not_depend_on_the_other_queries() {
+        let positions = [170, 3, 64, 100, 9, 17, 33];
+        let together = run(Form::best(), Float::F16, &positions);
+        for count in 1..positions.len() {
+            let fewer = run(Form::best(), Float::F16, &positions[..count]);
+            assert!(fewer[..] == together[..count], "{count}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use super::model::{
+    AttentionWeights, Expert, Experts, FeedForward, Gated, LatentQuery, LatentWeights, Layer, Mixer, Routed, Shared,
+};
+use super::stored::StoredMatrix;
+use super::weights::{Linear, Matrix};
+use crate::checkpoint::{Checkpoint, LoadError};
+use crate::config::ComputeMode;
+use crate::model::{Blueprint, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec};
+use crate::runner::LoadProgress;
+
+/// Finds the weights of a model in its checkpoint.
+pub(super) struct Loader<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) blueprint: &'a Blueprint,
+    pub(super) mode: ComputeMode,
+    pub(super) progress: &'a mut dyn FnMut(LoadProgress),
+    pub(super) reached: LoadProgress,
+}
+
+impl Loader<'_> {
+    pub(super) fn layer(&mut self, number: usize) -> Result<Layer, LoadError> {
+        let blueprint = self.blueprint;
+        let (spec, path) = (&blueprint.spec.layers[number], |name: &str| blueprint.layer_path(number, name));
+        Ok(Layer {
+            mixer_norm: self.floats(&path("input_layernorm"))?,
+            mixer: match &spec.mixer {
+                MixerSpec::Attention(of) => Mixer::Attention(self.attention(&path("self_attn"), of.qk_norm)?),
+                MixerSpec::Latent(of) => Mixer::Latent(self.latent(&path("self_attn"), of)?),
+            },
+            mlp_norm: self.floats(&path("post_attention_layernorm"))?,
+            mlp: match &spec.mlp {
+                FeedForwardSpec::Dense(_) => FeedForward::Dense(self.gated(&path("mlp"))?),
+                FeedForwardSpec::Routed(of) => FeedForward::Routed(self.routed(number, of)?),
+            },
+        })
+    }
+
+    fn attention(&mut self, path: &str, qk_norm: QkNorm) -> Result<AttentionWeights, LoadError> {
+        let qk_norm = match qk_norm {
+            QkNorm::None => None,
+            QkNorm::Heads | QkNorm::Whole => {
+                Some((self.floats(&format!("{path}.q_norm"))?, self.floats(&format!("{path}.k_norm"))?))
+            }
+        };
+        Ok(AttentionWeights {
+            q: self.linear(&format!("{path}.q_proj"))?,
+            k: self.linear(&format!("{path}.k_proj"))?,
+            v: self.linear(&format!("{path}.v_proj"))?,
+            qk_norm,
+            out: self.linear(&format!("{path}.o_proj"))?,
+        })
+    }
+
+    fn latent(&mut self, path: &str, of: &LatentSpec) -> Result<LatentWeights, LoadError> {
+        let query = match of.query_rank {
+            None => LatentQuery::Plain(self.linear(&format!("{path}.q_proj"))?),
+            Some(_) => LatentQuery::Ranked {
+                down: self.linear(&format!("{path}.q_a_proj"))?,
+                norm: self.floats(&format!("{path}.q_a_layernorm"))?,
+                up: self.linear(&format!("{path}.q_b_proj"))?,
+            },
+        };
+        let (absorb, value) = self.latent_heads(path, of)?;
+        Ok(LatentWeights {
+            query,
+            latent: self.linear(&format!("{path}.kv_a_proj_with_mqa"))?,
+            latent_norm: self.floats(&format!("{path}.kv_a_layernorm"))?,
+            absorb,
+            value,
+            out: self.linear(&format!("{path}.o_proj"))?,
+        })
+    }
+
+    /// The two halves of what makes keys and values of a latent, by head.
+    fn latent_heads(&mut self, path: &str, of: &LatentSpec) -> Result<(Vec<Matrix>, Vec<Matrix>), LoadError> {
+        let whole = format!("{path}.kv_b_proj");
+        if !self.blueprint.has(&whole) {
+            let (absorb, value) = (format!("{path}.embed_q"), format!("{path}.unembed_out"));
+            let heads = |path: &str| (0..of.heads).map(|head| self.matrix(path, head)).collect::<Result<_, _>>();
+            return Ok((heads(&absorb)?, heads(&value)?));
+        }
+        let stored = StoredMatrix::find(self.checkpoint, self.blueprint.module(&whole)?, &whole, 0)?;
+        let (mut absorb, mut value) = (Vec::new(), Vec::new());
+        for head in 0..of.heads {
+            let first = head * (of.plain + of.value);
+            let keys = stored.rows_as_columns(first..first + of.plain, self.mode);
+            absorb.push(Matrix::new(of.rank, of.plain, keys));
+            let values = stored.some_rows(first + of.plain..first + of.plain + of.value);
+            value.push(Matrix::new(of.value, of.rank, values));
+        }
+        Ok((absorb, value))
+    }
+
+    fn gated(&mut self, path: &str) -> Result<Gated, LoadError> {
+        Ok(Gated {
+            gate: self.linear(&format!("{path}.gate_proj"))?,
+            up: self.linear(&format!("{path}.up_proj"))?,
+            down: self.linear(&format!("{path}.down_proj"))?,
+        })
+    }
+
+    fn routed(&mut self, layer: usize, of: &RoutedSpec) -> Result<Routed, LoadError> {
+        let block = self.blueprint.layer_path(layer, of.names.block);
+        let correction = match of.router.correction {
+            false => None,
+            true => Some(self.vector(&format!("{block}.{}", of.names.correction))?),
+        };
+        let expert = |number: usize| {
+            let [gate, up, down] = self.blueprint.expert_paths(layer, of, number);
+            let matrix = |(path, part): &(String, usize)| self.matrix(path, *part);
+            Ok(Expert { gate: matrix(&gate)?, up: matrix(&up)?, down: matrix(&down)? })
+        };
+        let experts = (0..of.router.experts).map(expert).collect::<Result<_, LoadError>>()?;
+        let shared = match of.shared {
+            None => None,
+            Some(shared) => Some(Shared {
+                mlp: self.gated(&format!("{block}.{}", of.names.shared))?,
+                gate: match shared.gated {
+                    false => None,
+                    true => Some(self.linear(&format!("{block}.{}", of.names.shared_gate))?),
+                },
+            }),
+        };
+        let router = self.linear(&format!("{block}.gate"))?;
+        Ok(Routed { router, correction, experts: Experts::new(experts), shared })
+    }
+
+    pub(super) fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
+        let bias = match self.blueprint.module(path)?.bias {
+            false => None,
+            true => {
+                let tensor = self.checkpoint.tensor(&format!("{path}.bias"))?;
+                self.advance(tensor.data.len());
+                Some(tensor.to_f32()?)
+            }
+        };
+        Ok(Linear { matrix: self.matrix(path, 0)?, bias })
+    }
+
+    fn matrix(&self, path: &str, part: usize) -> Result<Matrix, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let stored = StoredMatrix::find(self.checkpoint, module, path, part)?;
+        Ok(Matrix::new(module.outputs, module.inputs, stored))
+    }
+
+    pub(super) fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {
+        self.vector(&format!("{path}.weight"))
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.checkpoint.tensor(name)?;
+        self.advance(tensor.data.len());
+        tensor.to_f32()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.reached.done_bytes += bytes as u64;
+        (self.progress)(self.reached);
+    }
+}

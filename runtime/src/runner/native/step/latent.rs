@@ -1,0 +1,212 @@
+//! Latent attention, in the form in which nothing is expanded: a head's query takes the projection from latents to keys
+//! into itself, and what it mixes are latents, which are projected to a value at the end. Prompts and answers go the same
+//! way, so that a position is the same however it was computed.
+
+use super::{Step, Task};
+use crate::kernels::{LatentAttention, TILE, rms_norm, rotate_halves, rotate_neighbours};
+use crate::model::{LATENT_NORM_EPS, LatentSpec, RopePairs};
+use crate::runner::native::memory::Shared;
+use crate::runner::native::model::{LatentQuery, LatentWeights};
+use crate::runner::native::weights::{Linear, Matrix};
+use crate::runner::team::Worker;
+
+/// Heads that one thread takes at a time: their queries go over the latents together.
+const HEADS_AT_ONCE: usize = 8;
+
+impl LatentQuery {
+    /// What the residual stream is multiplied with.
+    pub(super) fn first(&self) -> &Linear {
+        match self {
+            Self::Plain(query) => query,
+            Self::Ranked { down, .. } => down,
+        }
+    }
+}
+
+impl<'a> Step<'a> {
+    /// From the prepared rows to the prepared inputs of the output projection, which it gives.
+    pub(super) fn latent(
+        &self,
+        worker: &Worker<'_>,
+        number: usize,
+        of: &'a LatentWeights,
+        spec: &LatentSpec,
+    ) -> &'a Linear {
+        let tokens = self.batch.tokens.len();
+        let latent_column = of.query.first().matrix.tiles() * TILE;
+        let task = |matrix, column| self.task(matrix, &self.buffers.qkv, self.widths.qkv, column);
+        self.products(worker, &[task(&of.query.first().matrix, 0), task(&of.latent.matrix, latent_column)]);
+        worker.meet();
+        for token in worker.share(tokens, 1).flatten() {
+            self.keep_latent(token, number, latent_column, of, spec);
+            if let LatentQuery::Ranked { down, norm, up } = &of.query {
+                self.norm_query(token, down, norm, up);
+            }
+        }
+        worker.meet();
+        let queries = match &of.query {
+            LatentQuery::Plain(_) => (&self.buffers.qkv, self.widths.qkv),
+            LatentQuery::Ranked { up, .. } => {
+                let (from, to) = ((&self.buffers.qkv, self.widths.qkv), (&self.buffers.wide, self.widths.wide));
+                self.products(worker, &[self.task_of(&up.matrix, from, to, 0)]);
+                worker.meet();
+                to
+            }
+        };
+        for unit in worker.share(tokens * spec.heads, 1).flatten() {
+            self.turn_query(unit / spec.heads, unit % spec.heads, queries, of, spec);
+        }
+        worker.meet();
+        let stride = spec.stride();
+        self.each_product(
+            worker,
+            spec.heads,
+            |head| {
+                let (from, to) = ((queries, head * spec.query()), (&self.buffers.queries, self.widths.mixed));
+                [self.head_task(&of.absorb[head], head, from, to, head * stride)]
+            },
+            &[],
+        );
+        worker.meet();
+        let groups = spec.heads.div_ceil(HEADS_AT_ONCE);
+        for at in worker.share(self.lists.units.len() * groups, 1).flatten() {
+            let (unit, first) = (&self.lists.units[at / groups], at % groups * HEADS_AT_ONCE);
+            let kv = self.view(number, unit.row);
+            self.attend(unit, first..spec.heads.min(first + HEADS_AT_ONCE), stride, |queries| {
+                let values = spec.rank.next_multiple_of(TILE);
+                // SAFETY: the last stages wrote all that is read here; a query's result is one thread's.
+                unsafe { LatentAttention { kv, values, queries }.run(self.form) };
+            });
+        }
+        worker.meet();
+        self.values(worker, of, spec);
+        &of.out
+    }
+
+    /// Norms and turns the latent and the shared key of a token, which go to memory.
+    fn keep_latent(&self, token: usize, number: usize, column: usize, of: &LatentWeights, spec: &LatentSpec) {
+        let position = self.batch.positions[token] as usize;
+        let first = token * self.widths.qkv + column;
+        // SAFETY: a token is one thread's.
+        let row = unsafe { self.buffers.qkv.part(first..first + spec.cached()) };
+        of.latent.add_bias(row);
+        let (latent, key) = row.split_at_mut(spec.rank);
+        rms_norm(self.form, latent, &of.latent_norm, LATENT_NORM_EPS as f32);
+        self.turn(position, key);
+        let view = self.view(number, self.lists.row_of[token]);
+        // SAFETY: rows never share a block that one of them writes, and a position is one thread's.
+        unsafe {
+            view.write_latent(position, 0, latent);
+            view.write_latent(position, spec.rank.next_multiple_of(TILE), key);
+        }
+    }
+
+    fn norm_query(&self, token: usize, down: &Linear, norm: &[f32], up: &Linear) {
+        let first = token * self.widths.qkv;
+        // SAFETY: a token is one thread's.
+        let row = unsafe { self.buffers.qkv.part(first..first + norm.len()) };
+        down.add_bias(row);
+        rms_norm(self.form, row, norm, LATENT_NORM_EPS as f32);
+        self.prepare(token, row, &[up]);
+    }
+
+    /// Scales one head's query, puts its turned part where attention reads it, and prepares the rest.
+    fn turn_query(
+        &self,
+        token: usize,
+        head: usize,
+        (queries, width): (&Shared<f32>, usize),
+        of: &LatentWeights,
+        spec: &LatentSpec,
+    ) {
+        let first = token * width + head * spec.query();
+        // SAFETY: a token's head is one thread's.
+        let query = unsafe { queries.part(first..first + spec.query()) };
+        query.iter_mut().for_each(|x| *x *= spec.scale as f32);
+        let (plain, rotary) = query.split_at_mut(spec.plain);
+        self.turn(self.batch.positions[token] as usize, rotary);
+        let from = token * self.widths.mixed + head * spec.stride() + spec.rank.next_multiple_of(TILE);
+        // SAFETY: as above.
+        let to = unsafe { self.buffers.queries.part(from..from + spec.rotary.next_multiple_of(TILE)) };
+        to[..spec.rotary].copy_from_slice(rotary);
+        to[spec.rotary..].fill(0.0);
+        self.prepare_head(token, head, plain, &of.absorb[head]);
+    }
+
+    /// From mixes of latents to the prepared inputs of the output projection.
+    fn values(&self, worker: &Worker<'_>, of: &'a LatentWeights, spec: &LatentSpec) {
+        let (tokens, stride) = (self.batch.tokens.len(), spec.stride());
+        for unit in worker.share(tokens * spec.heads, 1).flatten() {
+            let (token, head) = (unit / spec.heads, unit % spec.heads);
+            let first = token * self.widths.mixed + head * stride;
+            // SAFETY: the last stage wrote it.
+            let mixed = unsafe { self.buffers.mixed.seen(first..first + spec.rank) };
+            self.prepare_head(token, head, mixed, &of.value[head]);
+        }
+        worker.meet();
+        let padded = spec.value.next_multiple_of(TILE);
+        self.each_product(
+            worker,
+            spec.heads,
+            |head| {
+                let (from, to) = ((&self.buffers.mixed, self.widths.mixed), (&self.buffers.wide, self.widths.wide));
+                [self.head_task(&of.value[head], head, (from, head * stride), to, head * padded)]
+            },
+            &[],
+        );
+        worker.meet();
+        for token in worker.share(tokens, 1).flatten() {
+            // SAFETY: a token is one thread's.
+            let rows = unsafe { self.rows(token, token) };
+            let x = rows.x.chunks_exact_mut(spec.value).take(spec.heads);
+            for (to, from) in x.zip(rows.wide.chunks_exact(padded)) {
+                to.copy_from_slice(&from[..spec.value]);
+            }
+            self.prepare(token, rows.x, &[&of.out]);
+        }
+    }
+
+    /// Turns the rotating components of a query or a key.
+    fn turn(&self, position: usize, x: &mut [f32]) {
+        let (cos, sin) = self.rope.at(position);
+        match self.model.spec.rope.pairs {
+            RopePairs::Halves => rotate_halves(x, cos, sin),
+            RopePairs::Neighbours => rotate_neighbours(x, cos, sin),
+        }
+    }
+
+    fn prepare_head(&self, token: usize, head: usize, x: &[f32], matrix: &Matrix) {
+        let Some(of) = self.preparation(matrix) else { return };
+        let places = self.buffers.prepared_head(matrix.inputs, of, self.batch.tokens.len(), head);
+        // SAFETY: the row and its places are one thread's in this stage.
+        unsafe { places.write(self.form, token, x.as_ptr()) };
+    }
+
+    /// The product of a head's matrix with the rows of all tokens, which begin at a column of a buffer.
+    fn head_task<'m>(
+        &self,
+        matrix: &'m Matrix,
+        head: usize,
+        ((floats, distance), column): ((&Shared<f32>, usize), usize),
+        (out, stride): (&Shared<f32>, usize),
+        to: usize,
+    ) -> Task<'m> {
+        assert!(to + matrix.tiles() * TILE <= stride, "a product beyond the row of its results");
+        let tokens = self.batch.tokens.len();
+        let prepared = |of| self.buffers.prepared_head(matrix.inputs, of, tokens, head);
+        Task {
+            matrix,
+            floats: (floats.pointer().wrapping_add(column), distance),
+            prepared: self.preparation(matrix).map(prepared),
+            rows: 0..tokens,
+            out: (out.pointer().wrapping_add(to), stride),
+        }
+    }
+}
+
+impl LatentSpec {
+    /// Elements from head to head of queries and of mixes: a latent and a key, each padded to whole vectors.
+    pub(in crate::runner::native) fn stride(&self) -> usize {
+        self.rank.next_multiple_of(TILE) + self.rotary.next_multiple_of(TILE)
+    }
+}
