@@ -51,14 +51,15 @@ impl Attention<'_> {
     /// Computes it.
     ///
     /// # Panics
-    /// If the table does not hold a position that a query sees.
+    /// If the table does not hold a position that a query sees, or the layout has no such key head or sizes that the kernels
+    /// cannot read.
     ///
     /// # Safety
     /// The queries are readable and the results writable; all positions that are seen have been
     /// written, and nobody writes them meanwhile.
     pub unsafe fn run(&self, form: Form) {
         let layout = &self.kv.layout;
-        assert!(layout.is_whole(), "{layout:?}");
+        assert!(layout.is_whole() && self.kv_head < layout.kv_heads, "key head {} of {layout:?}", self.kv_head);
         assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
         match self.kv.layout.kind {
             Float::Bf16 => form.run(Run(self, Bf16)),
