@@ -74,7 +74,6 @@ impl Attention<'_> {
 }
 
 /// The positions of a segment that some query sees, and where their strips stand.
-#[derive(Clone)]
 pub(super) struct Segment {
     /// Its first position, seen or not.
     pub(super) start: usize,
