@@ -2,8 +2,9 @@
 //!
 //! One thread leads: it hands all others the same function, runs it too, and returns when everybody has. Inside, the
 //! threads meet at barriers between the stages of a step. In a stage a thread has a part of its own, the same one in every
-//! step, and helps the others when it is done early: a core is often slower than its neighbour for a while. A thread waits by spinning for a short while (the next stage is
-//! microseconds away), then lets others run, and sleeps between two steps that are far apart.
+//! step, and helps the others when it is done early: a core is often slower than its neighbour for a while. A thread waits
+//! by spinning for a short while (the next stage is microseconds away), then lets others run, and sleeps between two steps
+//! that are far apart.
 
 use super::cores::{self, Bound};
 use std::any::Any;
@@ -434,7 +435,8 @@ mod tests {
         let mut team = team(3);
         let hits = AtomicU64::new(0);
         for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(3));
+            // The leader's place stays empty: it does not sleep here.
+            wait_until(|| team.shared.asleep[1..].iter().all(|asleep| asleep.load(Ordering::SeqCst)));
             team.run(&|_| {
                 hits.fetch_add(1, Ordering::Relaxed);
             });
