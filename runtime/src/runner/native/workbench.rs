@@ -228,17 +228,17 @@ impl Workbench {
                 for view in &views {
                     for unit in worker.share(units, 1).flatten() {
                         let (first, kv_head) = (unit / spec.kv_heads * UNIT_TOKENS, unit % spec.kv_heads);
-                        let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
-                        let token_heads = (first..tokens.min(first + UNIT_TOKENS))
-                            .flat_map(|token| heads.clone().map(move |head| (token, head)));
-                        let queries: Vec<Query> = token_heads
-                            .map(|(token, head)| {
-                                let at = (token * spec.heads + head) * dim;
-                                let position = context - tokens + token;
-                                Query { q: q.at(at, dim), position, out: out.at(at, dim) }
-                            })
-                            .collect();
-                        for queries in queries.chunks(4 * QUERIES) {
+                        let count = (tokens - first).min(UNIT_TOKENS) * spec.group();
+                        let query = |i: usize| {
+                            let (token, head) = (first + i / spec.group(), kv_head * spec.group() + i % spec.group());
+                            let at = (token * spec.heads + head) * dim;
+                            Query { q: q.at(at, dim), position: context - tokens + token, out: out.at(at, dim) }
+                        };
+                        // On the stack, as a step has them: allocating would be measured with the rest.
+                        let mut queries = [query(0); 4 * QUERIES];
+                        for from in (0..count).step_by(queries.len()) {
+                            let queries = &mut queries[..(count - from).min(4 * QUERIES)];
+                            queries.iter_mut().enumerate().for_each(|(i, place)| *place = query(from + i));
                             let attention = Attention { kv: *view, kv_head, window: spec.window, queries };
                             // SAFETY: nobody writes keys and values; a query's result is one thread's.
                             unsafe { attention.run(form) };
