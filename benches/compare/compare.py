@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import platform
-import signal
 import statistics
 import sys
 import time
@@ -34,8 +33,7 @@ SMALLER = ("ttft", "itl99", "prefix", "resident", "load")
 
 def main():
     arguments = parse()
-    # Ended from outside, the servers are ended too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    served.end_with_servers()
     log, results = engines.Log(), []
     for name in arguments.models:
         for bits in arguments.bits:
