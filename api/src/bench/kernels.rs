@@ -3,10 +3,11 @@ use lmx_runtime::bench::{
     AttentionFigure, KernelBench, KernelPlan, LimitsFigure, ProductFigure, Spread, measure_limits,
 };
 use lmx_runtime::checkpoint::LoadError;
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeMode, HugePages};
 use lmx_runtime::kernels::Form;
 use lmx_runtime::model::{AttentionSpec, Blueprint, ModuleKind, Quantization, Storage};
-use lmx_runtime::runner::native::ProductShape;
+use lmx_runtime::runner::Threads;
+use lmx_runtime::runner::native::{ColdMemory, ProductShape};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -78,12 +79,13 @@ pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>
 /// [`LoadError`] if there is no memory for it.
 pub fn measure_kernels(
     plan: KernelPlan,
-    threads: NonZeroUsize,
+    threads: &Threads,
+    huge_pages: HugePages,
     said: &mut dyn FnMut(&str),
 ) -> Result<KernelReport, LoadError> {
     said("limits");
-    let limits = measure_machine(threads, plan.repeat)?;
-    let mut bench = KernelBench::new(Form::best(), threads, plan)?;
+    let limits = measure_machine(threads, huge_pages, plan.repeat)?;
+    let mut bench = KernelBench::new(Form::best(), threads.clone(), huge_pages, plan)?;
     said("products");
     let products = bench.products()?;
     said("attention");
@@ -94,8 +96,13 @@ pub fn measure_kernels(
 ///
 /// # Errors
 /// [`LoadError`] if there is no memory for it.
-pub fn measure_machine(threads: NonZeroUsize, repeat: NonZeroUsize) -> Result<LimitsFigure, LoadError> {
-    measure_limits(Form::best(), threads, cold_bytes(), PEAK_TIME, repeat)
+pub fn measure_machine(
+    threads: &Threads,
+    huge_pages: HugePages,
+    repeat: NonZeroUsize,
+) -> Result<LimitsFigure, LoadError> {
+    let memory = ColdMemory::new(cold_bytes(), huge_pages)?;
+    measure_limits(Form::best(), threads, &memory, PEAK_TIME, repeat)
 }
 
 /// Four times what the largest cache holds, and no less than [`COLD_BYTES`].

@@ -1,8 +1,9 @@
 use super::spread::Spread;
 use crate::checkpoint::LoadError;
-use crate::config::ComputeMode;
+use crate::config::{ComputeMode, HugePages};
 use crate::kernels::Form;
 use crate::model::AttentionSpec;
+use crate::runner::Threads;
 use crate::runner::native::{AttentionBank, ProductBank, ProductShape, Workbench};
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -75,14 +76,15 @@ pub struct AttentionFigure {
 #[derive(Debug)]
 pub struct KernelBench {
     bench: Workbench,
+    huge_pages: HugePages,
     plan: KernelPlan,
 }
 
 impl KernelBench {
     /// # Errors
-    /// [`LoadError`] if the system starts no more threads.
-    pub fn new(form: Form, threads: NonZeroUsize, plan: KernelPlan) -> Result<Self, LoadError> {
-        Ok(Self { bench: Workbench::new(form, threads)?, plan })
+    /// [`LoadError`] if the system starts no more threads, or binds one to no such core.
+    pub fn new(form: Form, threads: Threads, huge_pages: HugePages, plan: KernelPlan) -> Result<Self, LoadError> {
+        Ok(Self { bench: Workbench::new(form, threads)?, huge_pages, plan })
     }
 
     /// Measures all matrices with all rows in all modes; heads with few rows only, as steps have it.
@@ -92,7 +94,7 @@ impl KernelBench {
     pub fn products(&mut self) -> Result<Vec<ProductFigure>, LoadError> {
         let mut figures = Vec::new();
         for shape in self.plan.shapes.clone() {
-            let bank = ProductBank::new(shape, self.plan.cold_bytes)?;
+            let bank = ProductBank::new(shape, self.plan.cold_bytes, self.huge_pages)?;
             for mode in self.plan.modes.clone() {
                 let ProductShape { outputs, inputs, quantization } = shape;
                 for rows in self.plan.rows.clone() {
@@ -130,7 +132,7 @@ impl KernelBench {
             for &(context_tokens, tokens) in &cases {
                 // A prompt's keys and values have just been written: they are near.
                 let cold = if tokens == 1 { self.plan.cold_bytes } else { 0 };
-                let bank = AttentionBank::new(spec.clone(), mode, context_tokens, cold)?;
+                let bank = AttentionBank::new(spec.clone(), mode, context_tokens, cold, self.huge_pages)?;
                 let us = self.us(|bench| bench.attention(&bank, context_tokens, tokens).as_secs_f64());
                 let first = context_tokens - tokens;
                 let seen: usize = (first + 1..=context_tokens).sum();

@@ -1,11 +1,11 @@
 use super::*;
-use crate::config::ComputeMode;
+use crate::config::{ComputeMode, HugePages};
 use crate::ids::BlockId;
 use crate::kernels::Form;
 use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopeScaling, RopeSpec};
 use crate::plan::BlockMove;
-use crate::runner::native::ProductShape;
-use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape};
+use crate::runner::native::{ColdMemory, ProductShape};
+use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape, Threads};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -157,7 +157,8 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
         repeat: positive(2),
     };
     for threads in [1, 3] {
-        let mut bench = KernelBench::new(Form::best(), positive(threads), plan.clone()).unwrap();
+        let threads = Threads::anywhere(positive(threads));
+        let mut bench = KernelBench::new(Form::best(), threads, HugePages::Auto, plan.clone()).unwrap();
 
         let (products, attention) = (bench.products().unwrap(), bench.attention().unwrap());
 
@@ -179,12 +180,26 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
 
 #[test]
 fn limits_are_positive_whatever_the_form() {
+    let (threads, memory) = (Threads::anywhere(positive(2)), ColdMemory::new(1 << 20, HugePages::Off).unwrap());
     for form in Form::available() {
-        let limits = measure_limits(form, positive(2), 1 << 20, Duration::from_millis(1), positive(2)).unwrap();
+        let limits = measure_limits(form, &threads, &memory, Duration::from_millis(1), positive(2)).unwrap();
 
         for of in [limits.read_gb_per_s, limits.byte_gops_one_thread, limits.float_gops] {
             assert!(0.0 < of.least && of.least <= of.median && of.most.is_finite(), "{limits:?}");
         }
         assert_eq!((limits.threads, limits.read_bytes), (2, 1 << 20));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_measures_limits_on_a_core_may_run_elsewhere_afterwards() {
+    let here = || rustix::thread::sched_getaffinity(None).unwrap();
+    let before = here();
+    let core = (0..rustix::thread::CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
+    let (threads, memory) = (Threads::on(&[core]).unwrap(), ColdMemory::new(4096, HugePages::Off).unwrap());
+
+    measure_limits(Form::best(), &threads, &memory, Duration::from_millis(1), positive(1)).unwrap();
+
+    assert_eq!(here(), before);
 }

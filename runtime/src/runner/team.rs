@@ -41,6 +41,11 @@ impl Threads {
         Some(Self { count: NonZeroUsize::new(cores.len())?, cores: cores.to_vec() })
     }
 
+    /// The first of them alone.
+    pub fn first(&self) -> Self {
+        Self { count: NonZeroUsize::MIN, cores: self.cores.iter().take(1).copied().collect() }
+    }
+
     /// How many there are.
     pub fn count(&self) -> NonZeroUsize {
         self.count
@@ -494,6 +499,7 @@ mod tests {
         assert_eq!(Threads::anywhere(NonZeroUsize::MIN).to_string(), "1 thread");
         assert_eq!(Threads::on(&[4]).unwrap().to_string(), "1 thread on core 4");
         assert_eq!(Threads::on(&[4, 6]).unwrap().to_string(), "2 threads on cores 4 6");
+        assert_eq!(Threads::on(&[4, 6]).unwrap().first(), Threads::on(&[4]).unwrap());
         assert_eq!(Threads::on(&[]), None);
     }
 }

@@ -12,7 +12,6 @@ use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
 use crate::kv::BlockSpans;
 use crate::model::{AttentionSpec, Quantization};
 use crate::runner::team::{Team, Threads, Worker};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 pub struct Workbench {
     form: Form,
     team: Team,
-    threads: NonZeroUsize,
+    threads: Threads,
 }
 
 /// Sizes of a matrix.
@@ -42,7 +41,7 @@ pub struct ProductBank {
     matrices: Vec<Matrix>,
 }
 
-/// Memory on huge pages, as the weights stand in.
+/// Memory on pages as the weights have them.
 #[derive(Debug)]
 pub struct ColdMemory(HugeBytes);
 
@@ -67,8 +66,8 @@ fn no_room(error: &std::io::Error) -> LoadError {
 impl ColdMemory {
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(bytes: usize) -> Result<Self, LoadError> {
-        let mut memory = HugeBytes::new(bytes, HugePages::Auto).map_err(|error| no_room(&error))?;
+    pub fn new(bytes: usize, huge_pages: HugePages) -> Result<Self, LoadError> {
+        let mut memory = HugeBytes::new(bytes, huge_pages).map_err(|error| no_room(&error))?;
         // Pages that nobody has written are all the same one. As floats these bytes are small numbers.
         memory.as_mut_slice().fill(FILL);
         Ok(Self(memory))
@@ -85,7 +84,7 @@ impl ProductBank {
     ///
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(shape: ProductShape, bytes: usize) -> Result<Self, LoadError> {
+    pub fn new(shape: ProductShape, bytes: usize, huge_pages: HugePages) -> Result<Self, LoadError> {
         let ProductShape { outputs, inputs, quantization: Quantization { bits, group_size } } = shape;
         let layout = AffineLayout { bits, group: group_size, scales: Float::Bf16, k: inputs };
         let codes: Vec<u8> = (0..TILE * inputs * bits / 8).map(|i| ((i * 7_919) >> 5) as u8).collect();
@@ -95,7 +94,7 @@ impl ProductBank {
         let (tile_bytes, tiles) = (layout.tile_bytes(), outputs.div_ceil(TILE));
         let (size, form) = (tiles * tile_bytes, Form::best());
         let count = bytes.div_ceil(size).max(1);
-        let mut memory = HugeBytes::new(count * size, HugePages::Auto).map_err(|error| no_room(&error))?;
+        let mut memory = HugeBytes::new(count * size, huge_pages).map_err(|error| no_room(&error))?;
         memory.as_mut_slice().chunks_exact_mut(tile_bytes).for_each(|tile| layout.pack_rows(form, &rows, tile));
         let memory = Arc::new(memory);
         let matrix =
@@ -115,7 +114,13 @@ impl AttentionBank {
     ///
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(spec: AttentionSpec, mode: ComputeMode, context: usize, bytes: usize) -> Result<Self, LoadError> {
+    pub fn new(
+        spec: AttentionSpec,
+        mode: ComputeMode,
+        context: usize,
+        bytes: usize,
+        huge_pages: HugePages,
+    ) -> Result<Self, LoadError> {
         let head_dim = spec.head_dim.next_multiple_of(TILE);
         let (kind, spans) = (kv::kind(mode), BlockSpans::from(TILE));
         let layout = KvLayout { kind, codes: None, kv_heads: spec.kv_heads, head_dim, spans };
@@ -123,7 +128,7 @@ impl AttentionBank {
         let layer_bytes = blocks * layout.block_bytes();
         let mut layers = Vec::new();
         for _ in 0..bytes.div_ceil(layer_bytes).max(1) {
-            layers.push(ColdMemory::new(layer_bytes)?);
+            layers.push(ColdMemory::new(layer_bytes, huge_pages)?);
         }
         Ok(Self { spec, layout, layers, table: (0..blocks as u32).collect() })
     }
@@ -136,9 +141,9 @@ impl AttentionBank {
 
 impl Workbench {
     /// # Errors
-    /// [`LoadError`] if the system starts no more threads.
-    pub fn new(form: Form, threads: NonZeroUsize) -> Result<Self, LoadError> {
-        Ok(Self { form, team: Team::new(Threads::anywhere(threads)).map_err(|error| no_room(&error))?, threads })
+    /// [`LoadError`] if the system starts no more threads, or binds one to no such core.
+    pub fn new(form: Form, threads: Threads) -> Result<Self, LoadError> {
+        Ok(Self { form, team: Team::new(threads.clone()).map_err(|error| no_room(&error))?, threads })
     }
 
     /// The kernels' instructions.
@@ -147,8 +152,8 @@ impl Workbench {
     }
 
     /// Threads that work together.
-    pub fn threads(&self) -> NonZeroUsize {
-        self.threads
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// Reads memory, a part of it per thread. Gives the time.
