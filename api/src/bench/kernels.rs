@@ -13,8 +13,10 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Outputs and inputs of matrices of common small models, and a head.
-const COMMON: [(usize, usize); 3] = [(3072, 1024), (8192, 2048), (151_936, 1024)];
+/// Outputs and inputs of matrices of common small models.
+const COMMON: [(usize, usize); 2] = [(3072, 1024), (8192, 2048)];
+/// Those of a head.
+const COMMON_HEAD: (usize, usize) = (151_936, 1024);
 /// Rows of activations: streams that decode together, and chunks of prompts.
 const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 64, 512];
 /// How long a loop of multiplications runs.
@@ -25,6 +27,8 @@ const COLD_BYTES: usize = 256 << 20;
 /// How fast each kernel is, and what it could be at most.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KernelReport {
+    /// What is not measured, in words.
+    pub left_out: Vec<String>,
     /// What the machine could do, measured in the same run.
     pub limits: LimitsFigure,
     /// Products with quantised matrices.
@@ -36,7 +40,7 @@ pub struct KernelReport {
 /// The sizes of a model, in 4 and 8 bits and in its own; without one those of common models.
 pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>>, repeat: NonZeroUsize) -> KernelPlan {
     let mut quantizations = BTreeSet::from([(4, 64), (8, 64)]);
-    let mut sizes = BTreeSet::from(COMMON);
+    let (mut sizes, mut head) = (BTreeSet::from(COMMON), COMMON_HEAD);
     let mut attention = AttentionSpec {
         heads: 16,
         kv_heads: 8,
@@ -48,21 +52,28 @@ pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>
     };
     if let Some(blueprint) = blueprint {
         sizes.clear();
-        for (_, module) in blueprint.modules().filter(|(_, module)| module.kind != ModuleKind::Norm) {
-            sizes.insert((module.outputs, module.inputs));
+        head = (blueprint.spec.vocab, blueprint.spec.hidden);
+        for (path, module) in blueprint.modules().filter(|(_, module)| module.kind != ModuleKind::Norm) {
+            if module.kind == ModuleKind::Linear && blueprint.head_path() != Some(path) {
+                sizes.insert((module.outputs, module.inputs));
+            }
             if let Storage::Affine(Quantization { bits, group_size }) = module.storage {
                 quantizations.insert((bits, group_size));
             }
         }
         attention = blueprint.spec.layers.first().map_or(attention, |layer| layer.attention.clone());
     }
-    let shapes = quantizations.iter().flat_map(|&(bits, group_size)| {
-        let quantization = Quantization { bits, group_size };
-        let fitting = sizes.iter().filter(move |(_, inputs)| inputs % group_size == 0);
-        fitting.map(move |&(outputs, inputs)| ProductShape { outputs, inputs, quantization })
-    });
+    let shapes = |sizes: &BTreeSet<(usize, usize)>| {
+        let all = quantizations.iter().flat_map(|&(bits, group_size)| {
+            let quantization = Quantization { bits, group_size };
+            let fitting = sizes.iter().filter(move |(_, inputs)| inputs % group_size == 0);
+            fitting.map(move |&(outputs, inputs)| ProductShape { outputs, inputs, quantization })
+        });
+        all.collect()
+    };
     KernelPlan {
-        shapes: shapes.collect(),
+        shapes: shapes(&sizes),
+        heads: shapes(&BTreeSet::from([head])),
         rows: ROWS.to_vec(),
         modes: modes.unwrap_or_else(|| vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32]),
         attention: Some(attention),
@@ -83,13 +94,14 @@ pub fn measure_kernels(
     huge_pages: HugePages,
     said: &mut dyn FnMut(&str),
 ) -> Result<KernelReport, LoadError> {
+    let left_out = plan.left_out();
     said("limits");
     let limits = measure_machine(threads, huge_pages, plan.repeat)?;
     let mut bench = KernelBench::new(Form::best(), threads.clone(), huge_pages, plan)?;
     said("products");
     let products = bench.products()?;
     said("attention");
-    Ok(KernelReport { limits, products, attention: bench.attention()? })
+    Ok(KernelReport { left_out, limits, products, attention: bench.attention()? })
 }
 
 /// What this machine could do at most.
@@ -190,8 +202,9 @@ mod tests {
 
         let plan = kernel_plan(Some(&blueprint), None, NonZeroUsize::MIN);
 
-        let head = plan.shapes.iter().find(|shape| shape.outputs == blueprint.spec.vocab);
-        assert!(head.is_some_and(|shape| shape.inputs == blueprint.spec.hidden), "{:?}", plan.shapes);
+        let (vocab, hidden) = (blueprint.spec.vocab, blueprint.spec.hidden);
+        assert!(plan.heads.iter().all(|head| (head.outputs, head.inputs) == (vocab, hidden)), "{:?}", plan.heads);
+        assert!(!plan.heads.is_empty() && plan.shapes.iter().all(|shape| shape.outputs != vocab), "{:?}", plan.shapes);
         assert!(plan.shapes.iter().all(|shape| shape.inputs % shape.quantization.group_size == 0));
         assert_eq!(plan.attention, Some(blueprint.spec.layers[0].attention.clone()));
         assert!(plan.cold_bytes >= COLD_BYTES);

@@ -176,7 +176,12 @@ fn kernels(args: &BenchArgs, config: &Config) -> Result<KernelReport, Outcome> {
     let modes = args.compute.map(|mode| vec![mode]);
     let plan = kernel_plan(blueprint.as_ref(), modes, repetitions(args, Scenario::Kernels));
     let mut said = |what: &str| eprintln!("{}: {what}", Scenario::Kernels);
-    measure_kernels(plan, &threads(config)?, config.compute.huge_pages, &mut said).map_err(|error| fail_load(&error))
+    let report = measure_kernels(plan, &threads(config)?, config.compute.huge_pages, &mut said);
+    let report = report.map_err(|error| fail_load(&error))?;
+    for what in &report.left_out {
+        said(&format!("left out: {what}"));
+    }
+    Ok(report)
 }
 
 fn repetitions(args: &BenchArgs, scenario: Scenario) -> NonZeroUsize {

@@ -140,6 +140,7 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
     let quantization = Quantization { bits: 4, group_size: 64 };
     let plan = KernelPlan {
         shapes: vec![ProductShape { outputs: 40, inputs: 128, quantization }],
+        heads: Vec::new(),
         rows: vec![1, 5],
         modes: vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32],
         attention: Some(AttentionSpec {
@@ -176,6 +177,32 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
         let prompt = &attention[1];
         assert!((prompt.gops.median * prompt.us.median * 1e3 / (4 * 4 * 24 * 33 * 17) as f64 - 1.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn heads_meet_few_rows_whatever_their_size_and_other_matrices_all() {
+    let shape =
+        |outputs, bits| ProductShape { outputs, inputs: 64, quantization: Quantization { bits, group_size: 64 } };
+    let plan = KernelPlan {
+        shapes: vec![shape(48, 4)],
+        heads: vec![shape(32, 4), shape(32, 8)],
+        rows: vec![1, 64, 65, 512],
+        modes: vec![ComputeMode::Int8],
+        attention: None,
+        contexts: Vec::new(),
+        prompts: Vec::new(),
+        cold_bytes: 0,
+        repeat: positive(1),
+    };
+    let threads = Threads::anywhere(positive(1));
+    let mut bench = KernelBench::new(Form::best(), threads, HugePages::Off, plan.clone()).unwrap();
+
+    let measured: Vec<_> = bench.products().unwrap().iter().map(|of| (of.outputs, of.rows)).collect();
+
+    assert_eq!(measured[..4], [(48, 1), (48, 64), (48, 65), (48, 512)]);
+    assert_eq!(measured[4..], [(32, 1), (32, 64), (32, 1), (32, 64)]);
+    assert_eq!(plan.left_out(), ["the head 32 x 64 with 65, 512 rows: of a prompt only the last token meets it"]);
+    assert_eq!(KernelPlan { rows: vec![64], ..plan }.left_out(), [""; 0]);
 }
 
 #[test]
