@@ -5,7 +5,7 @@ use lmx_runtime::bench::{
 use lmx_runtime::checkpoint::LoadError;
 use lmx_runtime::config::{ComputeMode, HugePages};
 use lmx_runtime::kernels::Form;
-use lmx_runtime::model::{AttentionSpec, Blueprint, ModuleKind, Quantization, Storage};
+use lmx_runtime::model::{AttentionSpec, Blueprint, ModuleKind, Quantization};
 use lmx_runtime::runner::Threads;
 use lmx_runtime::runner::native::{ColdMemory, ProductShape};
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub struct KernelReport {
 
 /// The sizes of a model, in 4 and 8 bits and in its own; without one those of common models.
 pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>>, repeat: NonZeroUsize) -> KernelPlan {
-    let mut quantizations = BTreeSet::from([(4, 64), (8, 64)]);
+    let mut quantizations = BTreeSet::from([4, 8].map(|bits| Quantization { bits, group_size: 64 }));
     let (mut sizes, mut head) = (BTreeSet::from(COMMON), COMMON_HEAD);
     let mut attention = AttentionSpec {
         heads: 16,
@@ -57,16 +57,13 @@ pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>
             if module.kind == ModuleKind::Linear && blueprint.head_path() != Some(path) {
                 sizes.insert((module.outputs, module.inputs));
             }
-            if let Storage::Affine(Quantization { bits, group_size }) = module.storage {
-                quantizations.insert((bits, group_size));
-            }
+            quantizations.extend(ProductShape::of(module).map(|of| of.quantization));
         }
         attention = blueprint.spec.layers.first().map_or(attention, |layer| layer.attention.clone());
     }
     let shapes = |sizes: &BTreeSet<(usize, usize)>| {
-        let all = quantizations.iter().flat_map(|&(bits, group_size)| {
-            let quantization = Quantization { bits, group_size };
-            let fitting = sizes.iter().filter(move |(_, inputs)| inputs % group_size == 0);
+        let all = quantizations.iter().flat_map(|&quantization| {
+            let fitting = sizes.iter().filter(move |(_, inputs)| inputs % quantization.group_size == 0);
             fitting.map(move |&(outputs, inputs)| ProductShape { outputs, inputs, quantization })
         });
         all.collect()
@@ -194,7 +191,7 @@ impl KernelReport {
 mod tests {
     use super::*;
     use crate::builtin;
-    use lmx_runtime::checkpoint::Checkpoint;
+    use lmx_runtime::checkpoint::{Checkpoint, Source};
 
     #[test]
     fn a_models_kernels_have_its_sizes_and_its_bits() {
@@ -208,5 +205,18 @@ mod tests {
         assert!(plan.shapes.iter().all(|shape| shape.inputs % shape.quantization.group_size == 0));
         assert_eq!(plan.attention, Some(blueprint.spec.layers[0].attention.clone()));
         assert!(plan.cold_bytes >= COLD_BYTES);
+    }
+
+    #[test]
+    fn small_floats_are_measured_as_the_codes_that_they_become() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/llama-mxfp4/model");
+        let blueprint = Blueprint::read(&Checkpoint::open(&Source::Folder(fixture)).unwrap()).unwrap();
+
+        let plan = kernel_plan(Some(&blueprint), None, NonZeroUsize::MIN);
+
+        let own = Quantization { bits: 5, group_size: 32 };
+        for shapes in [&plan.shapes, &plan.heads] {
+            assert!(shapes.iter().any(|shape| shape.quantization == own), "{shapes:?}");
+        }
     }
 }

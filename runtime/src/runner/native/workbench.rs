@@ -4,13 +4,14 @@ use super::buffers::Preparation;
 use super::kv;
 use super::memory::{HugeBytes, Shared};
 use super::step::{PIECE_TILES, UNIT_TOKENS};
+use super::stored::MXFP4_BITS;
 use super::weights::{Inputs, Matrix};
 use crate::checkpoint::LoadError;
 use crate::config::{ComputeMode, HugePages};
 use crate::kernels::{Activations, AffineLayout, AffineRows, Attention, Float, Form, GroupOf, KvLayout, KvView};
 use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
 use crate::kv::BlockSpans;
-use crate::model::{AttentionSpec, Quantization};
+use crate::model::{AttentionSpec, Microscaling, Module, Quantization, Storage};
 use crate::runner::team::{Team, Threads, Worker};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,20 @@ pub struct ProductShape {
     pub inputs: usize,
     /// How its codes are stored.
     pub quantization: Quantization,
+}
+
+impl ProductShape {
+    /// The product with the matrix of a module, as the executor lays it out; `None` if it reads floats.
+    pub fn of(module: &Module) -> Option<Self> {
+        let quantization = match module.storage {
+            Storage::Affine(quantization) => quantization,
+            Storage::Micro(format @ Microscaling::Mxfp4) => {
+                Quantization { bits: MXFP4_BITS, group_size: format.group_size() }
+            }
+            Storage::Dense(_) | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => return None,
+        };
+        Some(Self { outputs: module.outputs, inputs: module.inputs, quantization })
+    }
 }
 
 /// Matrices of one shape, together larger than the caches, so that each is read from memory.
