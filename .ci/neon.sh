@@ -1,22 +1,32 @@
 #!/usr/bin/env bash
 # Runs the kernels' tests and those of the native executor as an emulated 64-bit Arm processor: the NEON form against the
 # portable one, bit for bit. Installs the emulator, a linker and the target's standard library where they are missing.
+# Exit status 3: one of them is not here and cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
+packages="qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 
-for tool in qemu-aarch64 aarch64-linux-gnu-gcc; do
-    if ! command -v "$tool" >/dev/null; then
-        if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-            echo "no $tool, and no way to install it here (needs Debian's packages qemu-user and gcc-aarch64-linux-gnu)"
-            exit 3
-        fi
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross >/dev/null
-        break
+missing() {
+    echo "$1"
+    exit 3
+}
+
+here() { command -v "$1" >/dev/null; }
+
+if ! here qemu-aarch64 || ! here aarch64-linux-gnu-gcc; then
+    if [ "$(id -u)" != 0 ] || ! here apt-get; then
+        missing "no emulator or no linker, and no way to install them here (Debian's packages $packages)"
     fi
-done
-rustup target add "$target" >/dev/null 2>&1 || rustc --print target-libdir --target "$target" | xargs test -d
+    # shellcheck disable=SC2086
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages >/dev/null; } ||
+        missing "Debian's packages $packages cannot be installed"
+fi
+if ! rustup target add "$target" >/dev/null 2>&1; then
+    # A toolchain without rustup may have the target all the same.
+    library=$(rustc --print target-libdir --target "$target" 2>/dev/null) && [ -d "$library" ] ||
+        missing "no standard library for $target, and no way to install it here"
+fi
 
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc

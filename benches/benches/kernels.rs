@@ -1,9 +1,10 @@
 //! Kernels of the native executor: products with quantised weights, attention, and what the processor could do at most.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeMode, HugePages};
 use lmx_runtime::kernels::{Form, limits};
 use lmx_runtime::model::{AttentionSpec, Quantization};
+use lmx_runtime::runner::Threads;
 use lmx_runtime::runner::native::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -15,7 +16,7 @@ const COLD_BYTES: usize = 256 << 20;
 
 fn workbench() -> Workbench {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    Workbench::new(Form::best(), threads).expect("the system has threads")
+    Workbench::new(Form::best(), Threads::anywhere(threads)).expect("the system has threads")
 }
 
 /// Lets `run`, which gives the time of one kernel, be measured in turns.
@@ -30,7 +31,7 @@ fn products(c: &mut Criterion) {
     for bits in [4, 8] {
         let quantization = Quantization { bits, group_size: 64 };
         let shape = ProductShape { outputs: 3072, inputs: 1024, quantization };
-        let bank = ProductBank::new(shape, COLD_BYTES).expect("the system has memory");
+        let bank = ProductBank::new(shape, COLD_BYTES, HugePages::Auto).expect("the system has memory");
         for mode in MODES {
             for rows in [1, 8, 64] {
                 group.throughput(Throughput::Elements((2 * 3072 * 1024 * rows) as u64));
@@ -49,7 +50,8 @@ fn attention(c: &mut Criterion) {
     group.sample_size(10);
     for mode in [ComputeMode::Int16, ComputeMode::F32] {
         for (context, tokens) in [(2048, 1), (512, 512)] {
-            let bank = AttentionBank::new(spec.clone(), mode, context, COLD_BYTES / 8).expect("the system has memory");
+            let bank = AttentionBank::new(spec.clone(), mode, context, COLD_BYTES / 8, HugePages::Auto);
+            let bank = bank.expect("the system has memory");
             group.bench_function(BenchmarkId::new(format!("{mode}_after_{context}"), tokens), |b| {
                 b.iter_custom(|count| times(count, || bench.attention(&bank, context, tokens)));
             });
@@ -58,7 +60,7 @@ fn attention(c: &mut Criterion) {
 }
 
 fn machine(c: &mut Criterion) {
-    let memory = ColdMemory::new(COLD_BYTES).expect("the system has memory");
+    let memory = ColdMemory::new(COLD_BYTES, HugePages::Auto).expect("the system has memory");
     let form = Form::best();
     let mut group = c.benchmark_group("limits_of_a_thread");
     group.sample_size(10);

@@ -17,10 +17,8 @@ import contextlib
 import json
 import os
 import platform
-import signal
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import engines
@@ -34,8 +32,7 @@ SMALLER = ("ttft", "itl99", "prefix", "resident", "load")
 
 def main():
     arguments = parse()
-    # Ended from outside, the servers are ended too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    served.end_with_servers()
     log, results = engines.Log(), []
     for name in arguments.models:
         for bits in arguments.bits:
@@ -167,8 +164,9 @@ def table(result):
 
 def inner(samples, limits, modes):
     """Ratios of ours to the limits of the machine and to itself."""
-    lines = ["\n" + row(["ratio", *modes]), row(["---"] * (1 + len(modes)))]
-    prompts = [figure.split(".")[1] for figure in samples[modes[0]] if figure.startswith("prefill_gops.")]
+    lines = ["\n" + row(["ratio", *modes]), row(["---"] * (1 + len(modes)))] if modes else []
+    figures = dict.fromkeys(figure for mode in modes for figure in samples[mode])
+    prompts = [figure.split(".")[1] for figure in figures if figure.startswith("prefill_gops.")]
     pairs = [
         ("decode after 128: GB/s read over read bandwidth", "read.128", limits.get("read_gb_per_s")),
         ("decode after 2048: GB/s read over read bandwidth", "read.2048", limits.get("read_gb_per_s")),

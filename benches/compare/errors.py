@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--lengths", type=lambda text: [int(part) for part in names(text)], default=[4, 16, 32, 64, 96, 128, 160, 192])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
+    served.end_with_servers()
     folder = Path(os.environ.get("PEERS_MODELS", peers / "models"))
     chosen = random.Random(0)
     prompts = [[chosen.randrange(300, 30000) for _ in range(length)] for length in arguments.lengths]

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
@@ -12,6 +13,11 @@ from engines import lmx_bench
 
 # Longer than any step: the first request after a start may wait for pages of the weights.
 READY_SECONDS = 300
+
+
+def end_with_servers():
+    """From here on, ended from outside, this program ends its servers too: SIGTERM becomes an exit like any other."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-//! A step of the native executor allocates nothing, once a step as large as it has been computed.
+//! A step of the native executor over packed weights allocates nothing, once a step as large as it has been computed.
+//! Mapped weights are packed in every step, which may allocate.
 
 mod support;
 
@@ -55,7 +56,7 @@ fn step(forward: &mut impl Forward, logits: &mut Vec<f32>, then: u32) {
 
 // The only test of this program: others beside it would be counted, too.
 #[test]
-fn steps_allocate_nothing() {
+fn steps_over_packed_weights_allocate_nothing() {
     for fixture in fixture::all() {
         for mode in [ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32] {
             let mut driver = driver::native(&fixture.checkpoint(), mode, Form::best(), 2);

@@ -3,17 +3,20 @@ use lmx_runtime::bench::{
     AttentionFigure, KernelBench, KernelPlan, LimitsFigure, ProductFigure, Spread, measure_limits,
 };
 use lmx_runtime::checkpoint::LoadError;
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeMode, HugePages};
 use lmx_runtime::kernels::Form;
-use lmx_runtime::model::{AttentionSpec, Blueprint, LayerSpec, Module, ModuleKind, Quantization, Storage};
-use lmx_runtime::runner::native::ProductShape;
+use lmx_runtime::model::{AttentionSpec, Blueprint, LayerSpec, ModuleKind, Quantization};
+use lmx_runtime::runner::Threads;
+use lmx_runtime::runner::native::{ColdMemory, ProductShape};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Outputs and inputs of matrices of common small models, and a head.
-const COMMON: [(usize, usize); 3] = [(3072, 1024), (8192, 2048), (151_936, 1024)];
+/// Outputs and inputs of matrices of common small models.
+const COMMON: [(usize, usize); 2] = [(3072, 1024), (8192, 2048)];
+/// Those of a head.
+const COMMON_HEAD: (usize, usize) = (151_936, 1024);
 /// Rows of activations: streams that decode together, and chunks of prompts.
 const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 64, 512];
 /// How long a loop of multiplications runs.
@@ -24,6 +27,8 @@ const COLD_BYTES: usize = 256 << 20;
 /// How fast each kernel is, and what it could be at most.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KernelReport {
+    /// What is not measured, in words.
+    pub left_out: Vec<String>,
     /// What the machine could do, measured in the same run.
     pub limits: LimitsFigure,
     /// Products with quantised matrices.
@@ -34,27 +39,30 @@ pub struct KernelReport {
 
 /// The sizes of a model, in 4 and 8 bits and in its own; without one those of common models.
 pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>>, repeat: NonZeroUsize) -> KernelPlan {
-    let mut quantizations = BTreeSet::from([(4, 64), (8, 64)]);
-    let mut sizes = BTreeSet::from(COMMON);
+    let mut quantizations = BTreeSet::from([4, 8].map(|bits| Quantization { bits, group_size: 64 }));
+    let (mut sizes, mut head) = (BTreeSet::from(COMMON), COMMON_HEAD);
     let mut attention = AttentionSpec::plain(16, 8, 128);
     if let Some(blueprint) = blueprint {
         sizes.clear();
-        let matrix = |module: &Module| matches!(module.kind, ModuleKind::Embedding | ModuleKind::Linear);
-        for (_, module) in blueprint.modules().filter(|(_, module)| matrix(module)) {
-            sizes.insert((module.outputs, module.inputs));
-            if let Storage::Affine(Quantization { bits, group_size }) = module.storage {
-                quantizations.insert((bits, group_size));
+        head = (blueprint.spec.vocab, blueprint.spec.hidden);
+        for (path, module) in blueprint.modules() {
+            if module.kind == ModuleKind::Linear && blueprint.head_path() != Some(path) {
+                sizes.insert((module.outputs, module.inputs));
             }
+            quantizations.extend(ProductShape::of(module).map(|of| of.quantization));
         }
         attention = blueprint.spec.layers.iter().find_map(LayerSpec::attention).map_or(attention, Clone::clone);
     }
-    let shapes = quantizations.iter().flat_map(|&(bits, group_size)| {
-        let quantization = Quantization { bits, group_size };
-        let fitting = sizes.iter().filter(move |(_, inputs)| inputs % group_size == 0);
-        fitting.map(move |&(outputs, inputs)| ProductShape { outputs, inputs, quantization })
-    });
+    let shapes = |sizes: &BTreeSet<(usize, usize)>| {
+        let all = quantizations.iter().flat_map(|&quantization| {
+            let fitting = sizes.iter().filter(move |(_, inputs)| inputs % quantization.group_size == 0);
+            fitting.map(move |&(outputs, inputs)| ProductShape { outputs, inputs, quantization })
+        });
+        all.collect()
+    };
     KernelPlan {
-        shapes: shapes.collect(),
+        shapes: shapes(&sizes),
+        heads: shapes(&BTreeSet::from([head])),
         rows: ROWS.to_vec(),
         modes: modes.unwrap_or_else(|| vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32]),
         attention: Some(attention),
@@ -71,24 +79,31 @@ pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>
 /// [`LoadError`] if there is no memory for it.
 pub fn measure_kernels(
     plan: KernelPlan,
-    threads: NonZeroUsize,
+    threads: &Threads,
+    huge_pages: HugePages,
     said: &mut dyn FnMut(&str),
 ) -> Result<KernelReport, LoadError> {
+    let left_out = plan.left_out();
     said("limits");
-    let limits = measure_machine(threads, plan.repeat)?;
-    let mut bench = KernelBench::new(Form::best(), threads, plan)?;
+    let limits = measure_machine(threads, huge_pages, plan.repeat)?;
+    let mut bench = KernelBench::new(Form::best(), threads.clone(), huge_pages, plan)?;
     said("products");
     let products = bench.products()?;
     said("attention");
-    Ok(KernelReport { limits, products, attention: bench.attention()? })
+    Ok(KernelReport { left_out, limits, products, attention: bench.attention()? })
 }
 
 /// What this machine could do at most.
 ///
 /// # Errors
 /// [`LoadError`] if there is no memory for it.
-pub fn measure_machine(threads: NonZeroUsize, repeat: NonZeroUsize) -> Result<LimitsFigure, LoadError> {
-    measure_limits(Form::best(), threads, cold_bytes(), PEAK_TIME, repeat)
+pub fn measure_machine(
+    threads: &Threads,
+    huge_pages: HugePages,
+    repeat: NonZeroUsize,
+) -> Result<LimitsFigure, LoadError> {
+    let memory = ColdMemory::new(cold_bytes(), huge_pages)?;
+    measure_limits(Form::best(), threads, &memory, PEAK_TIME, repeat)
 }
 
 /// Four times what the largest cache holds, and no less than [`COLD_BYTES`].
@@ -168,7 +183,7 @@ impl KernelReport {
 mod tests {
     use super::*;
     use crate::builtin;
-    use lmx_runtime::checkpoint::Checkpoint;
+    use lmx_runtime::checkpoint::{Checkpoint, Source};
 
     #[test]
     fn a_models_kernels_have_its_sizes_and_its_bits() {
@@ -176,10 +191,24 @@ mod tests {
 
         let plan = kernel_plan(Some(&blueprint), None, NonZeroUsize::MIN);
 
-        let head = plan.shapes.iter().find(|shape| shape.outputs == blueprint.spec.vocab);
-        assert!(head.is_some_and(|shape| shape.inputs == blueprint.spec.hidden), "{:?}", plan.shapes);
+        let (vocab, hidden) = (blueprint.spec.vocab, blueprint.spec.hidden);
+        assert!(plan.heads.iter().all(|head| (head.outputs, head.inputs) == (vocab, hidden)), "{:?}", plan.heads);
+        assert!(!plan.heads.is_empty() && plan.shapes.iter().all(|shape| shape.outputs != vocab), "{:?}", plan.shapes);
         assert!(plan.shapes.iter().all(|shape| shape.inputs % shape.quantization.group_size == 0));
         assert_eq!(plan.attention, blueprint.spec.layers[0].attention().cloned());
         assert!(plan.cold_bytes >= COLD_BYTES);
+    }
+
+    #[test]
+    fn small_floats_are_measured_as_the_codes_that_they_become() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/llama-mxfp4/model");
+        let blueprint = Blueprint::read(&Checkpoint::open(&Source::Folder(fixture)).unwrap()).unwrap();
+
+        let plan = kernel_plan(Some(&blueprint), None, NonZeroUsize::MIN);
+
+        let own = Quantization { bits: 5, group_size: 32 };
+        for shapes in [&plan.shapes, &plan.heads] {
+            assert!(shapes.iter().any(|shape| shape.quantization == own), "{shapes:?}");
+        }
     }
 }

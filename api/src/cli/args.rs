@@ -174,12 +174,12 @@ pub struct ParityArgs {
     /// Each prompt once more over its cached prefix; that is written.
     #[arg(long)]
     pub reuse_prefix: bool,
-    /// Precision of the products with quantised weights.
-    #[arg(long, value_name = "MODE", default_value_t, value_parser = parse_mode)]
-    pub compute: ComputeMode,
-    /// Who runs the forward pass.
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = parse_executor)]
-    pub executor: Executor,
+    /// Precision of the products with quantised weights. Without it: as configured.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub compute: Option<ComputeMode>,
+    /// Who runs the forward pass. Without it: as configured.
+    #[arg(long, value_name = "NAME", value_parser = parse_executor)]
+    pub executor: Option<Executor>,
     /// Bits of keys and values: 16, 8 or 4. Without it: as configured.
     #[arg(long, value_name = "BITS")]
     pub kv_bits: Option<u32>,
@@ -198,6 +198,8 @@ impl ParityArgs {
     /// The flags as settings that override the configuration: key, value as YAML. `--set` comes last and wins.
     pub fn settings(&self) -> Vec<(String, String)> {
         let given = [
+            ("compute.mode", self.compute.map(|mode| mode.to_string())),
+            ("compute.executor", self.executor.map(|executor| executor.to_string())),
             ("kv.bits", self.kv_bits.map(|bits| bits.to_string())),
             ("kv.group_size", self.kv_group_size.map(|size| size.to_string())),
             ("kv.quantized_start", self.kv_quantized_start.map(|start| start.to_string())),
@@ -271,6 +273,7 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{LoadOptions, Surroundings, load};
     use clap::CommandFactory;
     use clap::error::ErrorKind;
 
@@ -325,14 +328,31 @@ mod tests {
     fn parity_runs_whole_prompts_one_by_one_unless_told_otherwise() {
         let Command::Parity(plain) = parse("lmx parity m --inputs i --out o").unwrap() else { panic!("parity") };
         let Command::Parity(told) =
-            parse("lmx parity m --inputs i --out o --chunk 16 --batch --reuse-prefix --executor candle --kv-bits 8")
-                .unwrap()
+            parse("lmx parity m --inputs i --out o --chunk 16 --batch --reuse-prefix --kv-bits 8").unwrap()
         else {
             panic!("parity")
         };
 
-        assert_eq!((plain.chunk, plain.batch, plain.compute), (None, false, ComputeMode::Int16));
+        assert_eq!((plain.chunk, plain.batch, plain.reuse_prefix), (None, false, false));
         assert_eq!((told.chunk, told.batch, told.reuse_prefix), (NonZeroUsize::new(16), true, true));
         assert_eq!((plain.settings(), told.settings()), (vec![], vec![("kv.bits".to_owned(), "8".to_owned())]));
+    }
+
+    // Flags of parity had defaults, which overwrote what was configured.
+    #[test]
+    fn parity_computes_as_configured_and_set_wins() {
+        let configured = |line: &str| {
+            let Command::Parity(parity) = parse(&format!("lmx parity m --inputs i --out o {line}")).unwrap() else {
+                panic!("parity was asked for")
+            };
+            let options = LoadOptions { file: None, settings: parity.settings() };
+            let compute = load(&options, &Surroundings::default()).unwrap().config.compute;
+            (compute.mode, compute.executor)
+        };
+        assert_eq!(configured(""), (ComputeMode::Int16, Executor::Auto));
+        assert_eq!(configured("--set compute.mode=f32"), (ComputeMode::F32, Executor::Auto));
+        assert_eq!(configured("--compute int8 --executor native"), (ComputeMode::Int8, Executor::Native));
+        let both = "--compute int8 --executor candle --set compute.mode=f32 --set compute.executor=native";
+        assert_eq!(configured(both), (ComputeMode::F32, Executor::Native));
     }
 }

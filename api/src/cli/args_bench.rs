@@ -65,14 +65,9 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// The flags as settings that override the configuration: key, value as YAML. `--set` comes last and wins.
     pub fn settings(&self) -> Vec<(String, String)> {
-        let executor = self.executor.map(|executor| match executor {
-            Executor::Auto => "auto".to_owned(),
-            Executor::Native => "native".to_owned(),
-            Executor::Candle => "candle".to_owned(),
-        });
         let flags = [
             ("compute.mode", self.compute.map(|mode| mode.to_string())),
-            ("compute.executor", executor),
+            ("compute.executor", self.executor.map(|executor| executor.to_string())),
             ("compute.threads", self.threads.map(|threads| threads.to_string())),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));

@@ -14,6 +14,7 @@ use crate::config::Config;
 use lmx_runtime::bench::RunnerPlan;
 use lmx_runtime::checkpoint::Checkpoint;
 use lmx_runtime::model::Blueprint;
+use lmx_runtime::runner::Threads;
 use std::num::NonZeroUsize;
 
 /// Runs the command.
@@ -41,6 +42,7 @@ fn measure(args: &BenchArgs) -> Result<(Report, Outcome), Outcome> {
     check(args)?;
     let loaded = configuration(&args.config, args.settings())?;
     use_threads(&loaded.config.compute);
+    let mut computed_by = backend(&loaded.config.compute)?.describe();
     let served = args.wanted().iter().any(|scenario| scenario.is_served());
     // The log and the environment are set up while there is one thread; the server starts when it is needed.
     let setup = if served && args.url.is_none() {
@@ -57,7 +59,6 @@ fn measure(args: &BenchArgs) -> Result<(Report, Outcome), Outcome> {
         }
     }
     let mut model = args.model.clone().unwrap_or_else(|| builtin::ID.to_owned());
-    let mut computed_by = backend(&loaded.config.compute)?.describe();
     let mut short_answers = 0;
     if served {
         let mut bench = connect(args, setup)?;
@@ -125,7 +126,7 @@ fn inside(args: &BenchArgs, config: &Config, scenario: Scenario) -> Result<Optio
         Scenario::Runner => Some(Figures::Runner(runner(args, config)?)),
         Scenario::Kernels => Some(Figures::Kernels(kernels(args, config)?)),
         Scenario::Limits => {
-            let limits = measure_machine(threads(config), repetitions(args, scenario));
+            let limits = measure_machine(&threads(config)?, config.compute.huge_pages, repetitions(args, scenario));
             Some(Figures::Limits(limits.map_err(|error| fail_load(&error))?))
         }
         Scenario::Short64 | Scenario::Medium256 | Scenario::Long512 | Scenario::Concurrency | Scenario::Prefix => None,
@@ -175,7 +176,12 @@ fn kernels(args: &BenchArgs, config: &Config) -> Result<KernelReport, Outcome> {
     let modes = args.compute.map(|mode| vec![mode]);
     let plan = kernel_plan(blueprint.as_ref(), modes, repetitions(args, Scenario::Kernels));
     let mut said = |what: &str| eprintln!("{}: {what}", Scenario::Kernels);
-    measure_kernels(plan, threads(config), &mut said).map_err(|error| fail_load(&error))
+    let report = measure_kernels(plan, &threads(config)?, config.compute.huge_pages, &mut said);
+    let report = report.map_err(|error| fail_load(&error))?;
+    for what in &report.left_out {
+        said(&format!("left out: {what}"));
+    }
+    Ok(report)
 }
 
 fn repetitions(args: &BenchArgs, scenario: Scenario) -> NonZeroUsize {
@@ -183,6 +189,6 @@ fn repetitions(args: &BenchArgs, scenario: Scenario) -> NonZeroUsize {
 }
 
 /// As the native executor has them.
-fn threads(config: &Config) -> NonZeroUsize {
-    config.compute.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+fn threads(config: &Config) -> Result<Threads, Outcome> {
+    Threads::configured(&config.compute).map_err(|error| fail(Outcome::Usage, error))
 }

@@ -4,7 +4,6 @@ use super::args::{Outcome, ParityArgs};
 use super::terminal::{backend, configuration, fail, fail_load, use_threads};
 use crate::catalog::resolve;
 use lmx_runtime::checkpoint::Checkpoint;
-use lmx_runtime::config::ComputeConfig;
 use lmx_runtime::model::Blueprint;
 use lmx_runtime::parity::{self, ParityError, ParityInputs, ParityOptions, PromptNumbers};
 
@@ -31,8 +30,7 @@ pub fn run(args: &ParityArgs) -> Outcome {
         );
     }
     let checkpoint = resolve(&args.model, &loaded.config.models).and_then(|source| Checkpoint::open(&source));
-    let compute_config = ComputeConfig { executor: args.executor, mode: args.compute, ..loaded.config.compute };
-    let backend = match backend(&compute_config) {
+    let backend = match backend(&loaded.config.compute) {
         Ok(backend) => backend,
         Err(outcome) => return outcome,
     };

@@ -33,7 +33,8 @@ pub fn advice(error: &LoadError) -> &'static str {
         LoadError::InvalidCheckpoint { .. } => "download or convert the model again",
         LoadError::UnsupportedArch { .. } => "choose a model of another architecture",
         LoadError::UnsupportedQuantization { .. } => {
-            "choose another conversion of the model: unquantised, or MLX affine of 2, 3, 4, 5, 6 or 8 bits"
+            "choose another conversion of the model: unquantised, MLX affine of 2, 3, 4, 5, 6 or 8 bits, or MLX's mxfp4, \
+             nvfp4 or mxfp8"
         }
         LoadError::InsufficientMemory { .. } => "free memory, choose a smaller model or lower kv.memory_fraction",
         LoadError::Io { .. } => "check the file's permissions and the disk",

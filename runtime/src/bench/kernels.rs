@@ -1,20 +1,24 @@
 use super::spread::Spread;
 use crate::checkpoint::LoadError;
-use crate::config::ComputeMode;
+use crate::config::{ComputeMode, HugePages};
 use crate::kernels::Form;
 use crate::model::AttentionSpec;
+use crate::runner::Threads;
 use crate::runner::native::{AttentionBank, ProductBank, ProductShape, Workbench};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-/// Multiplications of the largest product: a chunk of a prompt meets no head, only its last token does.
-const LARGEST_PRODUCT: usize = 20_000_000_000;
+/// Rows with which a head is multiplied at most, one of each stream: of a chunk of a prompt only the last token meets it.
+const HEAD_ROWS: usize = 64;
 
 /// What of the kernels is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelPlan {
-    /// Matrices.
+    /// Matrices that every token meets.
     pub shapes: Vec<ProductShape>,
+    /// Matrices that make logits, which only some tokens meet.
+    pub heads: Vec<ProductShape>,
     /// Rows of activations that are multiplied together.
     pub rows: Vec<usize>,
     /// Modes.
@@ -71,34 +75,52 @@ pub struct AttentionFigure {
     pub gops: Spread,
 }
 
+impl KernelPlan {
+    /// What a step multiplies: each matrix and the rows that it meets.
+    fn products(&self) -> Vec<(ProductShape, Vec<usize>)> {
+        let head_rows: Vec<usize> = self.rows.iter().copied().filter(|&rows| rows <= HEAD_ROWS).collect();
+        let shapes = self.shapes.iter().map(|&shape| (shape, self.rows.clone()));
+        shapes.chain(self.heads.iter().map(|&head| (head, head_rows.clone()))).collect()
+    }
+
+    /// What is not measured, in words.
+    pub fn left_out(&self) -> Vec<String> {
+        let rows: Vec<String> = self.rows.iter().filter(|&&rows| rows > HEAD_ROWS).map(usize::to_string).collect();
+        let sizes: BTreeSet<_> = self.heads.iter().map(|head| (head.outputs, head.inputs)).collect();
+        let rows = rows.join(", ");
+        let words = |(outputs, inputs)| {
+            format!("the head {outputs} x {inputs} with {rows} rows: of a prompt only the last token meets it")
+        };
+        sizes.into_iter().filter(|_| !rows.is_empty()).map(words).collect()
+    }
+}
+
 /// The kernels one by one, on a team of threads as in serving.
 #[derive(Debug)]
 pub struct KernelBench {
     bench: Workbench,
+    huge_pages: HugePages,
     plan: KernelPlan,
 }
 
 impl KernelBench {
     /// # Errors
-    /// [`LoadError`] if the system starts no more threads.
-    pub fn new(form: Form, threads: NonZeroUsize, plan: KernelPlan) -> Result<Self, LoadError> {
-        Ok(Self { bench: Workbench::new(form, threads)?, plan })
+    /// [`LoadError`] if the system starts no more threads, or binds one to no such core.
+    pub fn new(form: Form, threads: Threads, huge_pages: HugePages, plan: KernelPlan) -> Result<Self, LoadError> {
+        Ok(Self { bench: Workbench::new(form, threads)?, huge_pages, plan })
     }
 
-    /// Measures all matrices with all rows in all modes; heads with few rows only, as steps have it.
+    /// Measures all matrices with all rows in all modes, but for [`KernelPlan::left_out`].
     ///
     /// # Errors
     /// [`LoadError`] if the system has no memory for them.
     pub fn products(&mut self) -> Result<Vec<ProductFigure>, LoadError> {
         let mut figures = Vec::new();
-        for shape in self.plan.shapes.clone() {
-            let bank = ProductBank::new(shape, self.plan.cold_bytes)?;
+        for (shape, all_rows) in self.plan.products() {
+            let bank = ProductBank::new(shape, self.plan.cold_bytes, self.huge_pages)?;
             for mode in self.plan.modes.clone() {
                 let ProductShape { outputs, inputs, quantization } = shape;
-                for rows in self.plan.rows.clone() {
-                    if outputs * inputs * rows > LARGEST_PRODUCT {
-                        continue;
-                    }
+                for &rows in &all_rows {
                     let us = self.us(|bench| bench.product(&bank, mode, rows).as_secs_f64());
                     figures.push(ProductFigure {
                         outputs,
@@ -130,7 +152,7 @@ impl KernelBench {
             for &(context_tokens, tokens) in &cases {
                 // A prompt's keys and values have just been written: they are near.
                 let cold = if tokens == 1 { self.plan.cold_bytes } else { 0 };
-                let bank = AttentionBank::new(spec.clone(), mode, context_tokens, cold)?;
+                let bank = AttentionBank::new(spec.clone(), mode, context_tokens, cold, self.huge_pages)?;
                 let us = self.us(|bench| bench.attention(&bank, context_tokens, tokens).as_secs_f64());
                 let first = context_tokens - tokens;
                 let seen: usize = (first + 1..=context_tokens).sum();

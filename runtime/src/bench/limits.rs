@@ -1,6 +1,7 @@
 use super::spread::Spread;
 use crate::checkpoint::LoadError;
 use crate::kernels::{Form, limits};
+use crate::runner::Threads;
 use crate::runner::native::{ColdMemory, Workbench};
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -29,22 +30,22 @@ pub struct LimitsFigure {
     pub float_gops_one_thread: Spread,
 }
 
-/// Measures them: `read_bytes`, which should be much more than the caches hold, and multiplications for about `time`.
-/// Everything is warmed up once, then run `repeat` times.
+/// Measures them: how fast `memory` is read, which should be much more than the caches hold, and multiplications for about
+/// `time`. Everything is warmed up once, then run `repeat` times.
 ///
 /// # Errors
-/// [`LoadError`] if the system has no such memory or starts no more threads.
+/// [`LoadError`] if the system starts no more threads, or binds one to no such core.
 pub fn measure_limits(
     form: Form,
-    threads: NonZeroUsize,
-    read_bytes: usize,
+    threads: &Threads,
+    memory: &ColdMemory,
     time: Duration,
     repeat: NonZeroUsize,
 ) -> Result<LimitsFigure, LoadError> {
-    let memory = ColdMemory::new(read_bytes)?;
     let memory = memory.as_slice();
-    let mut one = Workbench::new(form, NonZeroUsize::MIN)?;
-    let mut all = Workbench::new(form, threads)?;
+    // The caller leads both teams. The one that binds it to a core first is dropped last, and lets it go.
+    let mut all = Workbench::new(form, threads.clone())?;
+    let mut one = Workbench::new(form, threads.first())?;
     let read = |bench: &mut Workbench| {
         bench.read(memory);
         samples(repeat, || memory.len() as f64 / bench.read(memory).as_secs_f64() / 1e9)
@@ -57,8 +58,8 @@ pub fn measure_limits(
         |bench: &mut Workbench| rate(bench, limits::float_operations(form), time, repeat, Workbench::multiply_floats);
     Ok(LimitsFigure {
         form: form.to_string(),
-        threads: threads.get(),
-        read_bytes,
+        threads: threads.count().get(),
+        read_bytes: memory.len(),
         read_gb_per_s,
         read_gb_per_s_one_thread,
         byte_gops,
@@ -81,7 +82,7 @@ fn rate(
     while run(bench, rounds) < time && rounds < u32::MAX / 2 {
         rounds *= 2;
     }
-    let done = operations as f64 * f64::from(rounds) * bench.threads().get() as f64;
+    let done = operations as f64 * f64::from(rounds) * bench.threads().count().get() as f64;
     samples(repeat, || done / run(bench, rounds).as_secs_f64() / 1e9)
 }
 

@@ -9,9 +9,6 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Tokens of a prompt that warms up.
-const WARM_UP_TOKENS: usize = 64;
-
 /// The forward pass alone: no scheduler, no sampling, no server.
 pub struct RunnerBench {
     streams: Streams,
@@ -93,9 +90,10 @@ impl RunnerBench {
     /// The executor's.
     pub fn prefill(&mut self) -> Result<Vec<PrefillFigure>, ForwardError> {
         let lengths = self.plan.prefill.clone();
-        if let Some(&shortest) = lengths.iter().min() {
-            // Warms up: the first step makes room for the others.
-            self.streams.prefill(self.prompt, shortest.min(WARM_UP_TOKENS), self.plan.chunk.get())?;
+        if let Some(&longest) = lengths.iter().max() {
+            // Warms up with a step as large as any that is timed: buffers grow, and memory is touched for the first time.
+            let chunk = self.plan.chunk.get();
+            self.streams.prefill(self.prompt, longest.min(chunk), chunk)?;
         }
         let rounds = self.rounds(lengths.len(), |bench, i| {
             bench.streams.prefill(bench.prompt, lengths[i], bench.plan.chunk.get())

@@ -1,11 +1,11 @@
 use super::*;
-use crate::config::ComputeMode;
+use crate::config::{ComputeMode, HugePages};
 use crate::ids::BlockId;
 use crate::kernels::Form;
 use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopePairs, RopeScaling, RopeSpec};
 use crate::plan::BlockMove;
-use crate::runner::native::ProductShape;
-use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape};
+use crate::runner::native::{ColdMemory, ProductShape};
+use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape, Threads};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn bench(step: Duration, token: Duration) -> (RunnerBench, Arc<Mutex<Vec<Seen>>>
 }
 
 #[test]
-fn prompts_are_computed_in_chunks_once_in_each_round_after_a_short_one_to_warm_up() {
+fn prompts_are_computed_in_chunks_once_in_each_round_after_a_whole_chunk_to_warm_up() {
     let (mut bench, seen) = bench(Duration::ZERO, Duration::ZERO);
 
     let figures = bench.prefill().unwrap();
@@ -85,7 +85,7 @@ fn prompts_are_computed_in_chunks_once_in_each_round_after_a_short_one_to_warm_u
     assert_eq!(figures.iter().map(|figure| figure.prompt_tokens).collect::<Vec<_>>(), [20, 40]);
     let steps: Vec<_> = seen.lock().unwrap().iter().map(|step| (step.contexts[0], step.tokens, step.wanted)).collect();
     let (short, long) = ([(16, 16, 0), (20, 4, 1)], [(16, 16, 0), (32, 16, 0), (40, 8, 1)]);
-    assert_eq!(steps, [&short[..], &short, &long, &short, &long].concat());
+    assert_eq!(steps, [&[(16, 16, 1)][..], &short, &long, &short, &long].concat());
 }
 
 #[test]
@@ -140,6 +140,7 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
     let quantization = Quantization { bits: 4, group_size: 64 };
     let plan = KernelPlan {
         shapes: vec![ProductShape { outputs: 40, inputs: 128, quantization }],
+        heads: Vec::new(),
         rows: vec![1, 5],
         modes: vec![ComputeMode::Int16, ComputeMode::Int8, ComputeMode::F32],
         attention: Some(AttentionSpec::plain(4, 2, 24)),
@@ -149,7 +150,8 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
         repeat: positive(2),
     };
     for threads in [1, 3] {
-        let mut bench = KernelBench::new(Form::best(), positive(threads), plan.clone()).unwrap();
+        let threads = Threads::anywhere(positive(threads));
+        let mut bench = KernelBench::new(Form::best(), threads, HugePages::Auto, plan.clone()).unwrap();
 
         let (products, attention) = (bench.products().unwrap(), bench.attention().unwrap());
 
@@ -170,13 +172,53 @@ fn every_kernel_is_measured_and_its_rates_follow_its_time() {
 }
 
 #[test]
+fn heads_meet_few_rows_whatever_their_size_and_other_matrices_all() {
+    let shape =
+        |outputs, bits| ProductShape { outputs, inputs: 64, quantization: Quantization { bits, group_size: 64 } };
+    let plan = KernelPlan {
+        shapes: vec![shape(48, 4)],
+        heads: vec![shape(32, 4), shape(32, 8)],
+        rows: vec![1, 64, 65, 512],
+        modes: vec![ComputeMode::Int8],
+        attention: None,
+        contexts: Vec::new(),
+        prompts: Vec::new(),
+        cold_bytes: 0,
+        repeat: positive(1),
+    };
+    let threads = Threads::anywhere(positive(1));
+    let mut bench = KernelBench::new(Form::best(), threads, HugePages::Off, plan.clone()).unwrap();
+
+    let measured: Vec<_> = bench.products().unwrap().iter().map(|of| (of.outputs, of.rows)).collect();
+
+    assert_eq!(measured[..4], [(48, 1), (48, 64), (48, 65), (48, 512)]);
+    assert_eq!(measured[4..], [(32, 1), (32, 64), (32, 1), (32, 64)]);
+    assert_eq!(plan.left_out(), ["the head 32 x 64 with 65, 512 rows: of a prompt only the last token meets it"]);
+    assert_eq!(KernelPlan { rows: vec![64], ..plan }.left_out(), [""; 0]);
+}
+
+#[test]
 fn limits_are_positive_whatever_the_form() {
+    let (threads, memory) = (Threads::anywhere(positive(2)), ColdMemory::new(1 << 20, HugePages::Off).unwrap());
     for form in Form::available() {
-        let limits = measure_limits(form, positive(2), 1 << 20, Duration::from_millis(1), positive(2)).unwrap();
+        let limits = measure_limits(form, &threads, &memory, Duration::from_millis(1), positive(2)).unwrap();
 
         for of in [limits.read_gb_per_s, limits.byte_gops_one_thread, limits.float_gops] {
             assert!(0.0 < of.least && of.least <= of.median && of.most.is_finite(), "{limits:?}");
         }
         assert_eq!((limits.threads, limits.read_bytes), (2, 1 << 20));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_measures_limits_on_a_core_may_run_elsewhere_afterwards() {
+    let here = || rustix::thread::sched_getaffinity(None).unwrap();
+    let before = here();
+    let core = (0..rustix::thread::CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
+    let (threads, memory) = (Threads::on(&[core]).unwrap(), ColdMemory::new(4096, HugePages::Off).unwrap());
+
+    measure_limits(Form::best(), &threads, &memory, Duration::from_millis(1), positive(1)).unwrap();
+
+    assert_eq!(here(), before);
 }

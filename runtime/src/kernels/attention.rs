@@ -12,7 +12,7 @@
 use super::TILE;
 use super::coded::{Coded, MAX_KV_GROUPS};
 use super::float::{Bf16, Element, F16, F32, Float};
-use super::kv_layout::{KvContent, KvView};
+use super::kv_layout::KvView;
 use super::lanes::{Form, Kernel, Lanes};
 use super::math;
 
@@ -51,14 +51,19 @@ impl Attention<'_> {
     /// Computes it.
     ///
     /// # Panics
-    /// If the table does not hold a position that a query sees.
+    /// If the table does not hold a position that a query sees, or the layout has no such key head or sizes that the kernels
+    /// cannot read.
     ///
     /// # Safety
     /// The queries are readable and the results writable; all positions that are seen have been
     /// written, and nobody writes them meanwhile.
     pub unsafe fn run(&self, form: Form) {
         let layout = &self.kv.layout;
-        assert!(layout.is_whole() && layout.content == KvContent::KeysAndValues, "{layout:?}");
+        assert!(
+            layout.holds_keys_and_values() && self.kv_head < layout.kv_heads,
+            "key head {} of {layout:?}",
+            self.kv_head
+        );
         assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
         match self.kv.layout.kind {
             Float::Bf16 => form.run(Run(self, Bf16)),
@@ -73,7 +78,6 @@ impl Attention<'_> {
 }
 
 /// The positions of a segment that some query sees, and where their strips stand.
-#[derive(Clone)]
 pub(super) struct Segment {
     /// Its first position, seen or not.
     pub(super) start: usize,
@@ -360,7 +364,7 @@ pub(super) unsafe fn add_values<L: Lanes, E: Element, const M: usize, const AT: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::kv_layout::KvLayout;
+    use super::super::kv_layout::{KvContent, KvLayout};
     use super::*;
     use crate::config::{CodeBits, KvCodes};
     use crate::kv::BlockSpans;

@@ -101,6 +101,11 @@ impl KvLayout {
         if self.codes.is_some() { self.spans.head_end() } else { usize::MAX }
     }
 
+    /// Whether keys and values can be written and read.
+    pub(super) fn holds_keys_and_values(&self) -> bool {
+        self.content == KvContent::KeysAndValues && self.is_whole()
+    }
+
     /// Whether latents can be written and read.
     pub(super) fn holds_latents(&self) -> bool {
         self.content == KvContent::Latents && self.codes.is_none() && self.kv_heads == 1 && self.is_whole()
@@ -108,11 +113,13 @@ impl KvLayout {
 
     /// Whether all sizes are such that the kernels can read them.
     pub(super) fn is_whole(&self) -> bool {
-        let group = self.codes.map_or(TILE, |codes| codes.group);
+        // Codes of 4 bits go in pairs of vectors.
+        let groups_fit = |KvCodes { group, .. }: KvCodes| {
+            group.is_multiple_of(2 * TILE) && group <= MAX_GROUP && self.head_dim.is_multiple_of(group)
+        };
         let spans = [self.spans.smallest(), self.spans.largest()];
-        group.is_multiple_of(TILE)
-            && group <= MAX_GROUP
-            && self.head_dim.is_multiple_of(group)
+        self.head_dim.is_multiple_of(TILE)
+            && self.codes.is_none_or(groups_fit)
             && spans.iter().all(|tokens| tokens.is_multiple_of(TILE))
     }
 }
@@ -149,12 +156,17 @@ impl KvView<'_> {
     /// are.
     ///
     /// # Panics
-    /// If a slice is longer, or has parts of groups, or the table does not hold the position.
+    /// If a slice is longer, or has parts of groups, the table does not hold the position, or the layout has no such key
+    /// head or sizes that the kernels cannot read.
     ///
     /// # Safety
     /// The block's memory is writable, and nobody reads or writes this position meanwhile.
     pub unsafe fn write(&self, position: usize, kv_head: usize, key: &[f32], value: &[f32]) {
-        assert!(self.layout.content == KvContent::KeysAndValues, "no place for keys and values");
+        assert!(
+            self.layout.holds_keys_and_values() && kv_head < self.layout.kv_heads,
+            "key head {kv_head} of {:?}",
+            self.layout
+        );
         assert!(key.len() <= self.layout.head_dim && value.len() == key.len(), "keys of another length");
         let (strip, lane) = (self.strip(position, kv_head), position % TILE);
         match self.layout.codes {
@@ -379,6 +391,29 @@ mod tests {
             assert_eq!(key, [0.5; 128]);
             assert!(value[..64].iter().all(|x| *x == 1.0) && value[64..].iter().all(|x| x.is_nan()));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "key head 2 of KvLayout { kind: F16")]
+    fn a_key_head_that_is_not_there_is_not_written() {
+        let layout = layout(CodeBits::Eight, 64, 16.into());
+        let mut memory = vec![0; 2 * layout.block_bytes()];
+        let view = KvView { layout, memory: memory.as_mut_ptr(), table: &[0] };
+        // SAFETY: the memory is the test's own.
+        unsafe { view.write(0, 2, &[0.5; 128], &[0.5; 128]) };
+    }
+
+    #[test]
+    fn groups_are_whole_pairs_of_vectors_that_divide_the_head() {
+        let whole = |group, head_dim| KvLayout { head_dim, ..layout(CodeBits::Four, group, 16.into()) }.is_whole();
+        for group in [32, 64, 128] {
+            assert!(whole(group, 128) && !whole(group, 16), "{group}");
+        }
+        // What is no whole pair of vectors would not be written.
+        assert!(!whole(16, 128) && !whole(48, 144) && !whole(0, 128) && !whole(256, 256));
+        let floats = KvLayout { codes: None, ..layout(CodeBits::Four, 64, 16.into()) };
+        assert!(KvLayout { head_dim: 16, ..floats }.is_whole() && !KvLayout { head_dim: 24, ..floats }.is_whole());
+        assert!(!KvLayout { spans: 24.into(), ..floats }.is_whole());
     }
 
     #[test]

@@ -55,13 +55,13 @@ impl Backend {
             let reason = "the candle executor rounds activations to 8 bits on CPUs: choose int8 or f32";
             return Err(invalid("compute.mode", reason));
         }
-        compute.validate()?;
         let who = if native {
             let (huge_pages, mapped) = (compute.huge_pages, compute.mapped);
             if huge_pages == HugePages::On && !cfg!(target_os = "linux") {
                 return Err(invalid("compute.huge_pages", "this system gives no huge pages: choose auto or off"));
             }
-            Who::Native { form: Form::best(), options: LoadOptions { threads: threads(compute)?, huge_pages, mapped } }
+            let threads = Threads::configured(compute)?;
+            Who::Native { form: Form::best(), options: LoadOptions { threads, huge_pages, mapped } }
         } else {
             check_candle(compute)?;
             Who::Candle(device)
@@ -131,21 +131,27 @@ impl Backend {
     }
 }
 
-/// Threads of the native executor.
-fn threads(compute: &ComputeConfig) -> Result<Threads, InvalidSetting> {
-    let Some(wanted) = &compute.cores else {
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        return Ok(Threads::anywhere(compute.threads.unwrap_or(cores)));
-    };
-    let Some(usable) = cores::usable() else {
-        return Err(invalid("compute.cores", "this system binds no thread to a core: leave it out"));
-    };
-    if let Some(core) = wanted.iter().find(|core| !usable.contains(core)) {
-        let usable = usable.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        return Err(invalid("compute.cores", &format!("there is no core {core} for this process, only {usable}")));
+impl Threads {
+    /// Those of the native executor.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] for cores that do not go with the threads, or that this process may not use.
+    pub fn configured(compute: &ComputeConfig) -> Result<Self, InvalidSetting> {
+        compute.validate()?;
+        let Some(wanted) = &compute.cores else {
+            let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            return Ok(Self::anywhere(compute.threads.unwrap_or(cores)));
+        };
+        let Some(usable) = cores::usable() else {
+            return Err(invalid("compute.cores", "this system binds no thread to a core: leave it out"));
+        };
+        if let Some(core) = wanted.iter().find(|core| !usable.contains(core)) {
+            let usable = usable.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            return Err(invalid("compute.cores", &format!("there is no core {core} for this process, only {usable}")));
+        }
+        let used = compute.threads.map_or(wanted.len(), NonZeroUsize::get);
+        Self::on(&wanted[..used]).ok_or_else(|| invalid("compute.cores", "the list is empty"))
     }
-    let used = compute.threads.map_or(wanted.len(), NonZeroUsize::get);
-    Threads::on(&wanted[..used]).ok_or_else(|| invalid("compute.cores", "the list is empty"))
 }
 
 /// Refuses what candle leaves no choice in.

@@ -2,8 +2,9 @@
 //!
 //! One thread leads: it hands all others the same function, runs it too, and returns when everybody has. Inside, the
 //! threads meet at barriers between the stages of a step. In a stage a thread has a part of its own, the same one in every
-//! step, and helps the others when it is done early: a core is often slower than its neighbour for a while. A thread waits by spinning for a short while (the next stage is
-//! microseconds away), then lets others run, and sleeps between two steps that are far apart.
+//! step, and helps the others when it is done early: a core is often slower than its neighbour for a while. A thread waits
+//! by spinning for a short while (the next stage is microseconds away), then lets others run, and sleeps between two steps
+//! that are far apart.
 
 use super::cores::{self, Bound};
 use std::any::Any;
@@ -38,6 +39,11 @@ impl Threads {
     /// One thread on each of the cores; `None` without cores.
     pub fn on(cores: &[usize]) -> Option<Self> {
         Some(Self { count: NonZeroUsize::new(cores.len())?, cores: cores.to_vec() })
+    }
+
+    /// The first of them alone.
+    pub fn first(&self) -> Self {
+        Self { count: NonZeroUsize::MIN, cores: self.cores.iter().take(1).copied().collect() }
     }
 
     /// How many there are.
@@ -434,7 +440,8 @@ mod tests {
         let mut team = team(3);
         let hits = AtomicU64::new(0);
         for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(3));
+            // The leader's place stays empty: it does not sleep here.
+            wait_until(|| team.shared.asleep[1..].iter().all(|asleep| asleep.load(Ordering::SeqCst)));
             team.run(&|_| {
                 hits.fetch_add(1, Ordering::Relaxed);
             });
@@ -492,6 +499,7 @@ mod tests {
         assert_eq!(Threads::anywhere(NonZeroUsize::MIN).to_string(), "1 thread");
         assert_eq!(Threads::on(&[4]).unwrap().to_string(), "1 thread on core 4");
         assert_eq!(Threads::on(&[4, 6]).unwrap().to_string(), "2 threads on cores 4 6");
+        assert_eq!(Threads::on(&[4, 6]).unwrap().first(), Threads::on(&[4]).unwrap());
         assert_eq!(Threads::on(&[]), None);
     }
 }

@@ -27,8 +27,9 @@ type Queue<'a> = Mutex<VecDeque<Job<'a>>>;
 
 /// Rearranges matrices into tiles in memory of their own. `progress` gets the bytes of the checkpoint that were packed.
 ///
-/// A thread packs the part of each matrix that it will multiply with later, so that on machines with several memories each
-/// part lies near its reader. Whoever is done helps the others.
+/// A thread packs one part of each matrix, in the order in which a step reads them, and whoever is done helps the others.
+/// The parts come in the order of the threads, as in a step, but which thread will read a tile is only roughly settled: a
+/// step divides matrices that read the same inputs as one, and its threads help each other too.
 ///
 /// # Errors
 /// The system's, if it has no such memory or threads.
@@ -56,7 +57,7 @@ pub(super) fn pack(
     Ok(())
 }
 
-/// Divides all tiles among threads, each matrix as a step divides it.
+/// Divides all tiles among threads, matrix by matrix.
 fn queues<'a>(
     matrices: &[(&'a StoredMatrix, &Range<usize>)],
     mut memory: &'a mut [u8],

@@ -4,6 +4,7 @@ use super::buffers::Preparation;
 use super::kv;
 use super::memory::{HugeBytes, Shared};
 use super::step::{PIECE_TILES, UNIT_TOKENS};
+use super::stored::MXFP4_BITS;
 use super::weights::{Inputs, Matrix};
 use crate::checkpoint::LoadError;
 use crate::config::{ComputeMode, HugePages};
@@ -12,9 +13,8 @@ use crate::kernels::{
 };
 use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
 use crate::kv::BlockSpans;
-use crate::model::{AttentionSpec, Quantization};
+use crate::model::{AttentionSpec, Microscaling, Module, Quantization, Storage};
 use crate::runner::team::{Team, Threads, Worker};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub struct Workbench {
     form: Form,
     team: Team,
-    threads: NonZeroUsize,
+    threads: Threads,
 }
 
 /// Sizes of a matrix.
@@ -37,6 +37,20 @@ pub struct ProductShape {
     pub quantization: Quantization,
 }
 
+impl ProductShape {
+    /// The product with the matrix of a module, as the executor lays it out; `None` if it reads floats.
+    pub fn of(module: &Module) -> Option<Self> {
+        let quantization = match module.storage {
+            Storage::Affine(quantization) => quantization,
+            Storage::Micro(format @ Microscaling::Mxfp4) => {
+                Quantization { bits: MXFP4_BITS, group_size: format.group_size() }
+            }
+            Storage::Dense(_) | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => return None,
+        };
+        Some(Self { outputs: module.outputs, inputs: module.inputs, quantization })
+    }
+}
+
 /// Matrices of one shape, together larger than the caches, so that each is read from memory.
 #[derive(Debug)]
 pub struct ProductBank {
@@ -44,7 +58,7 @@ pub struct ProductBank {
     matrices: Vec<Matrix>,
 }
 
-/// Memory on huge pages, as the weights stand in.
+/// Memory on pages as the weights have them.
 #[derive(Debug)]
 pub struct ColdMemory(HugeBytes);
 
@@ -69,8 +83,8 @@ fn no_room(error: &std::io::Error) -> LoadError {
 impl ColdMemory {
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(bytes: usize) -> Result<Self, LoadError> {
-        let mut memory = HugeBytes::new(bytes, HugePages::Auto).map_err(|error| no_room(&error))?;
+    pub fn new(bytes: usize, huge_pages: HugePages) -> Result<Self, LoadError> {
+        let mut memory = HugeBytes::new(bytes, huge_pages).map_err(|error| no_room(&error))?;
         // Pages that nobody has written are all the same one. As floats these bytes are small numbers.
         memory.as_mut_slice().fill(FILL);
         Ok(Self(memory))
@@ -87,7 +101,7 @@ impl ProductBank {
     ///
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(shape: ProductShape, bytes: usize) -> Result<Self, LoadError> {
+    pub fn new(shape: ProductShape, bytes: usize, huge_pages: HugePages) -> Result<Self, LoadError> {
         let ProductShape { outputs, inputs, quantization: Quantization { bits, group_size } } = shape;
         let layout = AffineLayout { bits, group: group_size, scales: Float::Bf16, k: inputs };
         let codes: Vec<u8> = (0..TILE * inputs * bits / 8).map(|i| ((i * 7_919) >> 5) as u8).collect();
@@ -97,7 +111,7 @@ impl ProductBank {
         let (tile_bytes, tiles) = (layout.tile_bytes(), outputs.div_ceil(TILE));
         let (size, form) = (tiles * tile_bytes, Form::best());
         let count = bytes.div_ceil(size).max(1);
-        let mut memory = HugeBytes::new(count * size, HugePages::Auto).map_err(|error| no_room(&error))?;
+        let mut memory = HugeBytes::new(count * size, huge_pages).map_err(|error| no_room(&error))?;
         memory.as_mut_slice().chunks_exact_mut(tile_bytes).for_each(|tile| layout.pack_rows(form, &rows, tile));
         let memory = Arc::new(memory);
         let matrix =
@@ -117,7 +131,13 @@ impl AttentionBank {
     ///
     /// # Errors
     /// [`LoadError`] if the system has no such memory.
-    pub fn new(spec: AttentionSpec, mode: ComputeMode, context: usize, bytes: usize) -> Result<Self, LoadError> {
+    pub fn new(
+        spec: AttentionSpec,
+        mode: ComputeMode,
+        context: usize,
+        bytes: usize,
+        huge_pages: HugePages,
+    ) -> Result<Self, LoadError> {
         let head_dim = spec.head_dim.next_multiple_of(TILE);
         let (kind, spans) = (kv::kind(mode), BlockSpans::from(TILE));
         let content = KvContent::KeysAndValues;
@@ -126,7 +146,7 @@ impl AttentionBank {
         let layer_bytes = blocks * layout.block_bytes();
         let mut layers = Vec::new();
         for _ in 0..bytes.div_ceil(layer_bytes).max(1) {
-            layers.push(ColdMemory::new(layer_bytes)?);
+            layers.push(ColdMemory::new(layer_bytes, huge_pages)?);
         }
         Ok(Self { spec, layout, layers, table: (0..blocks as u32).collect() })
     }
@@ -139,9 +159,9 @@ impl AttentionBank {
 
 impl Workbench {
     /// # Errors
-    /// [`LoadError`] if the system starts no more threads.
-    pub fn new(form: Form, threads: NonZeroUsize) -> Result<Self, LoadError> {
-        Ok(Self { form, team: Team::new(Threads::anywhere(threads)).map_err(|error| no_room(&error))?, threads })
+    /// [`LoadError`] if the system starts no more threads, or binds one to no such core.
+    pub fn new(form: Form, threads: Threads) -> Result<Self, LoadError> {
+        Ok(Self { form, team: Team::new(threads.clone()).map_err(|error| no_room(&error))?, threads })
     }
 
     /// The kernels' instructions.
@@ -150,8 +170,8 @@ impl Workbench {
     }
 
     /// Threads that work together.
-    pub fn threads(&self) -> NonZeroUsize {
-        self.threads
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// Reads memory, a part of it per thread. Gives the time.
@@ -231,17 +251,17 @@ impl Workbench {
                 for view in &views {
                     for unit in worker.share(units, 1).flatten() {
                         let (first, kv_head) = (unit / spec.kv_heads * UNIT_TOKENS, unit % spec.kv_heads);
-                        let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
-                        let token_heads = (first..tokens.min(first + UNIT_TOKENS))
-                            .flat_map(|token| heads.clone().map(move |head| (token, head)));
-                        let queries: Vec<Query> = token_heads
-                            .map(|(token, head)| {
-                                let at = (token * spec.heads + head) * dim;
-                                let position = context - tokens + token;
-                                Query { q: q.at(at, dim), position, out: out.at(at, dim) }
-                            })
-                            .collect();
-                        for queries in queries.chunks(4 * QUERIES) {
+                        let count = (tokens - first).min(UNIT_TOKENS) * spec.group();
+                        let query = |i: usize| {
+                            let (token, head) = (first + i / spec.group(), kv_head * spec.group() + i % spec.group());
+                            let at = (token * spec.heads + head) * dim;
+                            Query { q: q.at(at, dim), position: context - tokens + token, out: out.at(at, dim) }
+                        };
+                        // On the stack, as a step has them: allocating would be measured with the rest.
+                        let mut queries = [query(0); 4 * QUERIES];
+                        for from in (0..count).step_by(queries.len()) {
+                            let queries = &mut queries[..(count - from).min(4 * QUERIES)];
+                            queries.iter_mut().enumerate().for_each(|(i, place)| *place = query(from + i));
                             let attention = Attention { kv: *view, kv_head, window: spec.window, queries };
                             // SAFETY: nobody writes keys and values; a query's result is one thread's.
                             unsafe { attention.run(form) };
