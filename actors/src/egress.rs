@@ -1,17 +1,19 @@
-//! The egress actor: makes text of tokens, finds stop strings, feeds the streams of one HTTP worker.
+//! The egress actor: makes text of tokens, tells reasoning and calls of tools from content, finds stop strings, feeds the streams of one HTTP worker.
 //!
 //! Accepts: [`Attach`], [`Deltas`], [`Detach`], [`FailAll`]. Sends: events to the streams' own channels, `Cancel` and
-//! `Pause` to the scheduler. Owns: the detokenisers and stop matchers of its worker's streams. Runs on: that worker's
+//! `Pause` to the scheduler. Owns: the detokenisers, parsers and stop matchers of its worker's streams. Runs on: that worker's
 //! arbiter, so that a piece of text is written to the socket by the thread that made it.
 
+use crate::choice_text::{ChoiceText, Reading};
 use crate::mailbox::{Gauge, Letter, Mail, Mailbox};
 use crate::scheduler::{Cancel, Pause, SchedulerActor};
 use crate::stream::{Meter, Metered, StopReason, StreamError, StreamEvent, TextDelta};
 use actix::{Actor, AsyncContext, Context, Handler};
 use lmx_runtime::ids::{RequestId, SeqId, WorkerId};
+use lmx_runtime::sampling::SampledToken;
 use lmx_runtime::scheduler::CancelTarget;
 use lmx_runtime::sequence::{Finish, SeqDelta, SequenceError};
-use lmx_runtime::text::{Detokenizer, StopMatcher, TextError, Tokenizer};
+use lmx_runtime::text::{ParseOptions, TextError, Tokenizer};
 use metrics::{Counter, Histogram};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -45,17 +47,19 @@ pub struct Attach {
 /// How tokens become text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextOptions {
-    /// Strings that end a choice.
+    /// Strings that end a choice where they stand in its content.
     pub stop: Vec<String>,
     /// Whether the stop string itself is delivered.
     pub include_stop: bool,
     /// Whether special tokens are left out.
     pub skip_special_tokens: bool,
+    /// What is not content.
+    pub parse: ParseOptions,
 }
 
 impl Default for TextOptions {
     fn default() -> Self {
-        Self { stop: Vec::new(), include_stop: false, skip_special_tokens: true }
+        Self { stop: Vec::new(), include_stop: false, skip_special_tokens: true, parse: ParseOptions::default() }
     }
 }
 
@@ -141,10 +145,7 @@ struct Stream {
 
 struct Choice {
     seq: SeqId,
-    detokenizer: Detokenizer,
-    stop: StopMatcher,
-    stops: Vec<String>,
-    include_stop: bool,
+    text: ChoiceText,
     completion_tokens: usize,
     last: Instant,
     ended: bool,
@@ -247,45 +248,28 @@ impl Egress {
 
 impl Stream {
     /// Turns a choice's new tokens into text, and ends it if they or the scheduler say so.
-    fn advance(
-        &mut self,
-        at: usize,
-        mut tokens: Vec<lmx_runtime::sampling::SampledToken>,
-        finish: Option<Finish>,
-    ) -> Result<(), TextError> {
+    fn advance(&mut self, at: usize, mut tokens: Vec<SampledToken>, finish: Option<Finish>) -> Result<(), TextError> {
         let choice = &mut self.choices[at];
         let num_tokens = tokens.len();
         choice.completion_tokens += num_tokens;
-        // A stop token has no text unless asked for; it is counted because it was computed.
-        let shown = tokens.iter().filter(|token| !token.stop || choice.include_stop);
-        let ids: Vec<u32> = shown.map(|token| token.id).collect();
-        let mut matched = choice.stop.push(&choice.detokenizer.push(&ids)?);
         let ends_well = matches!(finish, Some(Finish::Stop | Finish::Length));
-        if matched.stopped.is_none() && ends_well {
-            // Nothing follows: what was held back is text, unless it completes a stop string after all.
-            let rest = choice.stop.push(&choice.detokenizer.finish()?);
-            matched.text.push_str(&rest.text);
-            matched.stopped = rest.stopped;
-            if matched.stopped.is_none() {
-                matched.text.push_str(&choice.stop.finish());
-            }
-        }
+        let Reading { parts, end } = choice.text.read(&tokens, ends_well)?;
         tokens.retain(|token| !token.stop);
         if !self.logprobs {
             tokens.clear();
         }
-        let completion_tokens = choice.completion_tokens;
-        let (seq, stop) = (choice.seq, matched.stopped.map(|which| choice.stops[which].clone()));
-        if num_tokens > 0 || !matched.text.is_empty() {
-            let delta = TextDelta { choice: at, text: matched.text, tokens, completion_tokens };
+        let (completion_tokens, reasoning_tokens) = (choice.completion_tokens, choice.text.reasoning_tokens());
+        let seq = choice.seq;
+        if num_tokens > 0 || !parts.is_empty() {
+            let delta = TextDelta { choice: at, parts, tokens, completion_tokens, reasoning_tokens };
             self.send(num_tokens, StreamEvent::Text(delta));
         }
-        let reason = match (stop, finish) {
-            (Some(text), finish) => {
+        let reason = match (end, finish) {
+            (Some(reason), finish) => {
                 if finish.is_none() {
                     self.scheduler.tell(Cancel::unread(CancelTarget::Sequence(seq)));
                 }
-                StopReason::Text(text)
+                reason
             }
             (None, None) => {
                 self.hold_back_if_unread();
@@ -297,7 +281,7 @@ impl Stream {
             (None, Some(Finish::Failed(error))) => return self.fail(error.into()),
         };
         self.choices[at].ended = true;
-        self.send(0, StreamEvent::Finished { choice: at, reason, completion_tokens });
+        self.send(0, StreamEvent::Finished { choice: at, reason, completion_tokens, reasoning_tokens });
         Ok(())
     }
 
@@ -346,22 +330,15 @@ impl Handler<Mail<Attach>> for Egress {
 
     fn handle(&mut self, mail: Mail<Attach>, _: &mut Context<Self>) {
         let (attach, _busy) = mail.open();
-        let choice = |&seq: &SeqId| Choice {
+        let choice = |(at, &seq): (usize, &SeqId)| Choice {
             seq,
-            detokenizer: Detokenizer::new(
-                attach.tokenizer.clone(),
-                attach.text.skip_special_tokens,
-                &attach.prompt_tail,
-            ),
-            stop: StopMatcher::new(attach.text.stop.clone(), attach.text.include_stop),
-            stops: attach.text.stop.clone(),
-            include_stop: attach.text.include_stop,
+            text: ChoiceText::new(&attach.text, &attach.tokenizer, &attach.prompt_tail, at),
             completion_tokens: 0,
             last: attach.arrived,
             ended: false,
         };
         let stream = Stream {
-            choices: attach.seqs.iter().map(choice).collect(),
+            choices: attach.seqs.iter().enumerate().map(choice).collect(),
             events: attach.events,
             meter: attach.meter,
             scheduler: attach.scheduler,

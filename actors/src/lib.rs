@@ -6,6 +6,7 @@
 extern crate self as lmx_actors;
 
 pub mod cell;
+mod choice_text;
 pub mod egress;
 pub mod engine;
 pub mod kv_cache;

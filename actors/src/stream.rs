@@ -7,6 +7,7 @@ use lmx_runtime::ids::{RequestId, SeqId};
 use lmx_runtime::sampling::{SampledToken, TokenLogprobs};
 use lmx_runtime::scheduler::CancelTarget;
 use lmx_runtime::sequence::SequenceError;
+use lmx_runtime::text::Parsed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -39,22 +40,42 @@ pub enum StreamEvent {
         reason: StopReason,
         /// Tokens that it consists of, a stop token included.
         completion_tokens: usize,
+        /// Those of them that are reasoning, markers not counted.
+        reasoning_tokens: usize,
     },
     /// The request has failed; nothing follows.
     Failed(StreamError),
 }
 
-/// A piece of a choice. The text may lag behind the tokens: half a character, or what may become a stop string, waits.
+/// A piece of a choice. The text may lag behind the tokens: half a character, or what may become a stop string or a marker,
+/// waits.
 #[derive(Debug, Clone, Default)]
 pub struct TextDelta {
     /// Which choice.
     pub choice: usize,
-    /// New text, possibly empty.
-    pub text: String,
+    /// New text by what it is, in order; possibly none.
+    pub parts: Vec<Parsed>,
     /// New tokens, when their log probabilities were asked for.
     pub tokens: Vec<SampledToken>,
     /// Tokens of this choice so far.
     pub completion_tokens: usize,
+    /// Those of them that are reasoning, markers not counted.
+    pub reasoning_tokens: usize,
+}
+
+impl TextDelta {
+    /// The new content.
+    pub fn content(&self) -> String {
+        let content = |part: &Parsed| match part {
+            Parsed::Content(text) => Some(text.clone()),
+            Parsed::Reasoning(_)
+            | Parsed::CallBegin { .. }
+            | Parsed::CallArguments { .. }
+            | Parsed::CallEnd { .. }
+            | Parsed::Malformed(_) => None,
+        };
+        self.parts.iter().filter_map(content).collect()
+    }
 }
 
 /// Why a choice ended well.
@@ -64,6 +85,8 @@ pub enum StopReason {
     Token,
     /// A stop string.
     Text(String),
+    /// The one call of a tool that was wanted is complete.
+    Call,
     /// As many tokens as were asked for, or as the context holds.
     Length,
 }

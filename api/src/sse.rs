@@ -4,7 +4,7 @@
 use crate::openai::request::Generation;
 use crate::openai::response::{
     ChatChunk, ChatChunkChoice, ChatDelta, ChatLogprobs, CompletionLogprobs, FinishReason, TextChoice, TextCompletion,
-    Usage, UsageField,
+    ToolCallDelta, Usage, UsageField,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -98,6 +98,24 @@ impl ChatStream {
         self.delta(choice, ChatDelta { reasoning_content: Some(text), ..ChatDelta::default() }, logprobs, None, usage)
     }
 
+    /// A call that begins, or more of it.
+    pub fn tool_call(&self, choice: u32, call: ToolCallDelta, logprobs: Option<ChatLogprobs>, usage: Usage) -> Bytes {
+        self.delta(choice, ChatDelta { tool_calls: vec![call], ..ChatDelta::default() }, logprobs, None, usage)
+    }
+
+    /// Log probabilities of tokens that have no text yet.
+    pub fn tokens(&self, choice: u32, logprobs: ChatLogprobs, usage: Usage) -> Bytes {
+        self.delta(choice, ChatDelta::default(), Some(logprobs), None, usage)
+    }
+
+    /// What is wrong with a call.
+    pub fn warning(&self, choice: u32, warning: String, usage: Usage) -> Bytes {
+        let delta = ChatDelta::default();
+        let warnings = vec![warning];
+        let choice = ChatChunkChoice { index: choice, delta, logprobs: None, finish_reason: None, warnings };
+        self.chunk(vec![choice], self.head.usage.field(usage))
+    }
+
     /// The last event of an answer.
     pub fn finish(&self, choice: u32, reason: FinishReason, usage: Usage) -> Bytes {
         self.delta(choice, ChatDelta::default(), None, Some(reason), usage)
@@ -121,7 +139,7 @@ impl ChatStream {
         finish_reason: Option<FinishReason>,
         usage: Usage,
     ) -> Bytes {
-        let choice = ChatChunkChoice { index, delta, logprobs, finish_reason };
+        let choice = ChatChunkChoice { index, delta, logprobs, finish_reason, warnings: Vec::new() };
         self.chunk(vec![choice], self.head.usage.field(usage))
     }
 
@@ -219,6 +237,28 @@ mod tests {
         data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
 
         data: [DONE]
+        "#);
+    }
+
+    #[test]
+    fn a_call_streams_its_id_and_name_first_and_its_arguments_after() {
+        let (stream, used) = (ChatStream::new(head(UsageMode::Off)), Usage::default());
+
+        let events = [
+            stream.tool_call(0, ToolCallDelta::begin(1, "call_1".into(), "f".into()), None, used),
+            stream.tool_call(0, ToolCallDelta::arguments(1, "{\"a\": 1}".into()), None, used),
+            stream.warning(0, "odd".into(), used),
+            stream.finish(0, FinishReason::ToolCalls, used),
+        ];
+
+        insta::assert_snapshot!(transcript(&events), @r#"
+        data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]},"logprobs":null,"finish_reason":null}]}
+
+        data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"{\"a\": 1}"}}]},"logprobs":null,"finish_reason":null}]}
+
+        data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":null,"warnings":["odd"]}]}
+
+        data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"tool_calls"}]}
         "#);
     }
 

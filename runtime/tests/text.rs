@@ -2,7 +2,10 @@
 //! and what transformers 5 made of the same messages and texts.
 
 use chrono::{NaiveDate, NaiveDateTime};
-use lmx_runtime::text::{ChatTemplate, Detokenizer, RenderInput, TemplateFiles, Tokenizer};
+use lmx_runtime::text::{
+    CallOptions, CallPolicy, ChatTemplate, Chosen, Conventions, Detokenizer, ParseOptions, ReasoningFormat,
+    RenderInput, Start, TemplateFiles, Tokenizer, ToolFormat, Tools,
+};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -92,6 +95,112 @@ fn every_template_gives_the_recorded_prompt_or_refusal() {
             }
         }
     }
+}
+
+fn conventions(family: &str) -> Conventions {
+    Conventions::of(Some(&template(family)), &tokenizer(family), Chosen::Detected, Chosen::Detected)
+}
+
+#[test]
+fn every_family_is_recognised_by_its_template_and_its_vocabulary() {
+    let found = DECODERS.map(|family| (family, conventions(family).names()));
+    assert_eq!(
+        found,
+        [
+            ("llama", ("llama3", "none")),
+            ("mistral", ("mistral", "mistral")),
+            ("qwen3", ("hermes", "think")),
+            ("qwen3_moe", ("qwen3_coder", "think")),
+            ("glm4_moe", ("glm4", "think")),
+            ("minimax_m2", ("minimax_m2", "think")),
+            ("kimi_k2", ("kimi_k2", "think")),
+        ]
+    );
+    let (kimi, mute) = (tokenizer("kimi_k2"), TemplateFiles { jinja: Some("{{ messages }}"), ..Default::default() });
+    let mute = ChatTemplate::from_files(&mute).unwrap().unwrap();
+    let of = |tools| Conventions::of(Some(&mute), &kimi, tools, Chosen::None).names();
+    assert_eq!(of(Chosen::Detected), ("none", "none"), "a template that takes no tools");
+    assert_eq!(of(Chosen::Format(ToolFormat::Hermes)), ("hermes", "none"));
+    let told = TemplateFiles { jinja: Some("{{ tools }}"), ..Default::default() };
+    let told = ChatTemplate::from_files(&told).unwrap().unwrap();
+    assert_eq!(Conventions::of(Some(&told), &kimi, Chosen::Detected, Chosen::None).names().0, "kimi_k2");
+}
+
+#[test]
+fn every_family_ends_its_turns_with_control_tokens() {
+    let ends = |family: &str| {
+        let tokenizer = tokenizer(family);
+        let ids = conventions(family).end_ids;
+        ids.into_iter().map(|id| tokenizer.id_to_token(id).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ends("llama"), ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]);
+    assert_eq!(ends("glm4_moe"), ["<|endoftext|>", "<|user|>", "<|observation|>"]);
+    assert_eq!(ends("kimi_k2"), ["[EOS]", "<|im_end|>"]);
+    assert_eq!(ends("qwen3"), ["<|endoftext|>", "<|im_end|>"]);
+    assert_eq!(ends("minimax_m2"), ["[e~["]);
+    assert_eq!(ends("mistral"), ["</s>"]);
+}
+
+#[test]
+fn every_prompt_says_where_its_answer_begins() {
+    let messages = [serde_json::json!({"role": "user", "content": "Explain <think>"})];
+    let start = |family: &str, kwargs: Value| {
+        let input = RenderInput {
+            messages: &messages,
+            tools: None,
+            documents: None,
+            add_generation_prompt: true,
+            continue_final_message: false,
+            kwargs: kwargs.as_object().unwrap(),
+            now: noon(),
+        };
+        Start::of_prompt(&template(family).render(&input).unwrap(), ReasoningFormat::Think)
+    };
+    let off = || serde_json::json!({"enable_thinking": false, "thinking": false});
+    let on = || serde_json::json!({});
+    assert_eq!((start("qwen3", on()), start("qwen3", off())), (Start::Fresh, Start::After));
+    assert_eq!((start("glm4_moe", on()), start("glm4_moe", off())), (Start::Fresh, Start::After));
+    assert_eq!((start("kimi_k2", on()), start("kimi_k2", off())), (Start::Inside, Start::After));
+    assert_eq!((start("minimax_m2", on()), start("minimax_m2", off())), (Start::Inside, Start::Inside));
+    assert_eq!(start("llama", on()), Start::Fresh);
+}
+
+#[test]
+fn thinking_is_limited_by_single_tokens_and_ended_by_control_tokens() {
+    let (tokenizer, kimi) = (tokenizer("kimi_k2"), conventions("kimi_k2"));
+    let id = |text: &str| tokenizer.token_to_id(text).unwrap();
+    let calls = CallOptions {
+        format: ToolFormat::KimiK2,
+        tools: Arc::new(Tools::default()),
+        policy: CallPolicy::Any,
+        id_key: 0,
+    };
+    let inside = ParseOptions { reasoning: kimi.reasoning, start: Start::Inside, calls: Some(calls) };
+
+    let limit = kimi.thinking_limit(9, &inside).unwrap();
+    let plain = kimi.thinking_limit(9, &ParseOptions::default()).unwrap();
+
+    assert_eq!((limit.budget, limit.begin, limit.end, limit.open), (9, id("<think>"), id("</think>"), true));
+    assert_eq!(limit.other_ends, [id("<|tool_calls_section_begin|>")]);
+    assert!(plain.other_ends.is_empty() && !plain.open);
+    assert_eq!(conventions("llama").thinking_limit(9, &inside), None);
+}
+
+#[test]
+fn messages_for_deepseek_hold_arguments_as_text_and_no_empty_content() {
+    let call = |arguments: Value| serde_json::json!({"id": "1", "function": {"name": "f", "arguments": arguments}});
+    let message = |content: Value, arguments: Value| serde_json::json!([{"role": "assistant", "content": content, "tool_calls": [call(arguments)]}]);
+    let given = message("".into(), serde_json::json!({"a": 1}));
+    let given = given.as_array().unwrap();
+    let files = TemplateFiles { jinja: Some("{{ tools }}"), ..Default::default() };
+    let template = ChatTemplate::from_files(&files).unwrap().unwrap();
+    let of = |format| Conventions::of(Some(&template), &tokenizer("llama"), Chosen::Format(format), Chosen::None);
+
+    assert_eq!(
+        of(ToolFormat::Deepseek).messages(given),
+        *message(Value::Null, r#"{"a":1}"#.into()).as_array().unwrap()
+    );
+    assert_eq!(of(ToolFormat::Hermes).messages(given), *given);
 }
 
 #[test]

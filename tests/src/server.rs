@@ -9,11 +9,11 @@ use lmx_api::presets::Presets;
 use lmx_api::server;
 use lmx_api::state::AppState;
 use lmx_api::telemetry::Metrics;
-use lmx_runtime::runner::{FakeConfig, FakeForward, FaultScript};
+use lmx_runtime::runner::{AnswerScript, FakeConfig, FakeForward, FaultScript};
 use lmx_runtime::scheduler::Limits;
-use lmx_runtime::text::{ChatTemplate, TemplateFiles, Tokenizer};
+use lmx_runtime::text::{ChatTemplate, Chosen, Conventions, TemplateFiles, Tokenizer};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -28,17 +28,27 @@ pub struct TestSetup {
     pub loaded: Loaded,
     /// Mailbox sizes.
     pub mailboxes: MailboxCapacities,
+    /// Whose tokenizer and chat template the model has.
+    pub family: &'static str,
 }
 
 impl Default for TestSetup {
     fn default() -> Self {
         let mut loaded = Loaded::built_in(&Surroundings::default());
         loaded.config.server.shutdown_grace_sec = 5;
-        Self { fake: FakeConfig::new(512, 16), loaded, mailboxes: MailboxCapacities::default() }
+        Self { fake: FakeConfig::new(512, 16), loaded, mailboxes: MailboxCapacities::default(), family: "llama" }
     }
 }
 
 impl TestSetup {
+    /// A model of this family, which says what it is made to say.
+    pub fn scripted(family: &'static str) -> Self {
+        let mut setup = Self { family, ..Self::default() };
+        // Its markers are tokens beyond the fake's own vocabulary.
+        setup.fake.shape.vocab_size = 512;
+        setup
+    }
+
     /// A model that takes this long for a step and for each token of it.
     pub fn paced(step: Duration, token: Duration) -> Self {
         let mut setup = Self::default();
@@ -55,13 +65,23 @@ pub struct TestServer {
     pub model: String,
     /// What goes wrong in steps to come.
     pub faults: FaultScript,
+    /// What the model says.
+    pub answers: AnswerScript,
+    /// How texts become tokens.
+    pub tokenizer: Arc<Tokenizer>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Small tokenizers and chat templates in the style of the families.
-fn data(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/data/text/llama").join(file)
+fn data(family: &str, file: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/data/text").join(family);
+    std::fs::read(folder.join(file)).unwrap_or_else(|error| panic!("{family}/{file}: {error}"))
+}
+
+fn tokenizer(family: &str) -> Arc<Tokenizer> {
+    let (json, config) = (data(family, "tokenizer.json"), data(family, "tokenizer_config.json"));
+    Arc::new(Tokenizer::from_bytes(&json, Some(&config)).expect("a tokenizer"))
 }
 
 impl TestServer {
@@ -74,7 +94,8 @@ impl TestServer {
         let model = format!("fake-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let client = Client::new(listener.local_addr().expect("a bound listener has an address"));
-        let faults = setup.fake.faults.clone();
+        let (faults, answers) = (setup.fake.faults.clone(), setup.fake.answers.clone());
+        let tokenizer = tokenizer(setup.family);
         let (stop, stopped) = oneshot::channel();
         let name = model.clone();
         let thread = std::thread::spawn(move || {
@@ -90,7 +111,16 @@ impl TestServer {
             });
         });
         until("the server is ready", || client.get("/readyz").status == 200);
-        Self { client, model, faults, stop: Some(stop), thread: Some(thread) }
+        Self { client, model, faults, answers, tokenizer, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Lets prompts that end with the text `ending` be answered by the tokens of `answer`.
+    ///
+    /// # Panics
+    /// If the tokenizer cannot represent them.
+    pub fn script(&self, ending: &str, answer: &str) {
+        let ids = |text: &str| self.tokenizer.encode(text, false).expect("a text of the vocabulary");
+        self.answers.push(ids(ending), ids(answer));
     }
 
     /// Value of a gauge or counter of this server's model; `labels` are those beside `model`.
@@ -122,14 +152,13 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
     metrics.start_upkeep();
     let system = ActorSystem::start(Box::new(|fatal| panic!("the supervisor gave up: {fatal:?}")));
     let state = AppState::new(setup.loaded.config.clone(), system.clone(), metrics);
-    let read = |file: &str| std::fs::read(data(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let (tokenizer, tokenizer_config) = (read("tokenizer.json"), read("tokenizer_config.json"));
+    let (tokenizer, tokenizer_config) = (tokenizer(setup.family), data(setup.family, "tokenizer_config.json"));
     let shape = setup.fake.shape;
     let forward: ForwardFactory = Arc::new(move || Ok(Box::new(FakeForward::new(setup.fake.clone()))));
     let spec = CellSpec {
         model: model.to_owned(),
         forward,
-        tokenizer: Arc::new(Tokenizer::from_bytes(&tokenizer, Some(&tokenizer_config)).expect("a tokenizer")),
+        tokenizer: tokenizer.clone(),
         scheduler: setup.loaded.config.scheduler.clone(),
         limits: Limits { spans: shape.spans, num_blocks: shape.num_blocks, context_tokens: 4096 },
         fingerprint: 1,
@@ -137,13 +166,18 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
         mailboxes: setup.mailboxes,
     };
     let files = TemplateFiles { tokenizer_config: Some(&tokenizer_config), ..TemplateFiles::default() };
+    let template = ChatTemplate::from_files(&files).expect("a chat template");
+    let conventions = Conventions::of(template.as_ref(), &tokenizer, Chosen::Detected, Chosen::Detected);
+    // The fake's own answers hold any token of its small vocabulary; scripted ones end as the family's do.
+    let eos_ids = if shape.vocab_size > 97 { conventions.end_ids.clone() } else { Vec::new() };
     let parts = ModelParts {
         id: model.to_owned(),
         alias: Some(format!("{model}-alias")),
         root: model.to_owned(),
         cell: Cell::start(&system, spec).expect("the actors start"),
-        template: ChatTemplate::from_files(&files).expect("a chat template"),
-        eos_ids: Vec::new(),
+        template,
+        conventions,
+        eos_ids,
         vocab_size: 512,
         preset: Presets::shipped().resolve(model, None, &setup.loaded).expect("no preset fits"),
         text: TextPool::new(2, 64),

@@ -140,10 +140,7 @@ fn what_cannot_be_served_is_a_400_that_names_the_field() {
     };
 
     assert_eq!(refused(json!({ "temperature": 3 })), "400 invalid_value temperature");
-    assert_eq!(
-        refused(json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })),
-        "400 unsupported_parameter tools"
-    );
+    assert_eq!(refused(json!({ "functions": [{ "name": "f" }] })), "400 unsupported_parameter functions");
     assert_eq!(
         refused(json!({ "response_format": { "type": "json_object" } })),
         "400 unsupported_parameter response_format"

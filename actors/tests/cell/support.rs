@@ -238,7 +238,7 @@ impl Answer {
             StreamEvent::PromptLogprobs(_) => {}
             StreamEvent::Text(delta) => {
                 assert_eq!(choice.reason, None, "nothing follows the end of a choice");
-                choice.text.push_str(&delta.text);
+                choice.text.push_str(&delta.content());
                 choice.ids.extend(delta.tokens.iter().map(|token| token.id));
             }
             StreamEvent::Finished { reason, completion_tokens, .. } => {

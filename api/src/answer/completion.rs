@@ -10,6 +10,7 @@ use crate::openai::response::{
 use crate::sse::{CompletionStream, StreamHead};
 use bytes::Bytes;
 use lmx_runtime::sampling::{SampledToken, TokenLogprobs};
+use lmx_runtime::text::Parsed;
 
 /// A prompt to be repeated before its answers.
 #[derive(Debug, Clone)]
@@ -66,8 +67,9 @@ impl<T: TokenText> CompletionFormat<T> {
                 pieces.map(|choice| self.echoed(choice, &echo, &logprobs)).collect()
             }
             AnswerEvent::Text { .. } if self.score_only => Vec::new(),
-            AnswerEvent::Text { text, tokens, .. } if text.is_empty() && tokens.is_empty() => Vec::new(),
-            AnswerEvent::Text { choice, text, tokens } => {
+            AnswerEvent::Text { parts, tokens, .. } if parts.is_empty() && tokens.is_empty() => Vec::new(),
+            AnswerEvent::Text { choice, parts, tokens } => {
+                let text = parts.into_iter().filter_map(content).collect();
                 let logprobs = self.logprobs.then(|| self.token_logprobs(choice, &tokens));
                 vec![Piece::Text { choice, text, logprobs }]
             }
@@ -103,6 +105,18 @@ impl<T: TokenText> CompletionFormat<T> {
         } else {
             usage
         }
+    }
+}
+
+/// The answer to a bare prompt is content alone.
+fn content(part: Parsed) -> Option<String> {
+    match part {
+        Parsed::Content(text) => Some(text),
+        Parsed::Reasoning(_)
+        | Parsed::CallBegin { .. }
+        | Parsed::CallArguments { .. }
+        | Parsed::CallEnd { .. }
+        | Parsed::Malformed(_) => None,
     }
 }
 

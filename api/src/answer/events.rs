@@ -5,6 +5,7 @@ use crate::openai::response::{FinishReason, Usage};
 use lmx_actors::stream::{StopReason, StreamError, StreamEvent, TokenStream};
 use lmx_runtime::sampling::{SampledToken, TokenLogprobs};
 use lmx_runtime::sequence::SequenceError;
+use lmx_runtime::text::Parsed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ pub enum AnswerEvent {
     Text {
         /// Which choice.
         choice: usize,
-        /// New text, possibly empty.
-        text: String,
+        /// New text by what it is, in order; possibly none.
+        parts: Vec<Parsed>,
         /// New tokens, when their log probabilities were asked for.
         tokens: Vec<SampledToken>,
     },
@@ -56,6 +57,9 @@ struct PromptStream {
     cached_tokens: usize,
     logprobs: Vec<TokenLogprobs>,
     completion_tokens: Vec<usize>,
+    reasoning_tokens: Vec<usize>,
+    /// Which choices have called a tool.
+    called: Vec<bool>,
     ended: bool,
 }
 
@@ -69,6 +73,8 @@ impl Answer {
             cached_tokens: 0,
             logprobs: Vec::new(),
             completion_tokens: vec![0; choices_per_prompt],
+            reasoning_tokens: vec![0; choices_per_prompt],
+            called: vec![false; choices_per_prompt],
             ended: false,
         };
         Self { prompts: streams.into_iter().map(prompt).collect(), choices_per_prompt, time_limit, turn: 0 }
@@ -94,7 +100,9 @@ impl Answer {
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for prompt in &self.prompts {
-            usage += Usage::new(prompt.prompt_tokens, prompt.cached_tokens, prompt.completion_tokens.iter().sum());
+            let answered = prompt.completion_tokens.iter().sum();
+            usage += Usage::new(prompt.prompt_tokens, prompt.cached_tokens, answered)
+                .with_reasoning(prompt.reasoning_tokens.iter().sum());
         }
         usage
     }
@@ -155,11 +163,16 @@ impl Answer {
             }
             StreamEvent::Text(delta) => {
                 prompt.completion_tokens[delta.choice] = delta.completion_tokens;
-                AnswerEvent::Text { choice: first_choice + delta.choice, text: delta.text, tokens: delta.tokens }
+                prompt.reasoning_tokens[delta.choice] = delta.reasoning_tokens;
+                prompt.called[delta.choice] |= delta.parts.iter().any(|part| matches!(part, Parsed::CallBegin { .. }));
+                AnswerEvent::Text { choice: first_choice + delta.choice, parts: delta.parts, tokens: delta.tokens }
             }
-            StreamEvent::Finished { choice, reason, completion_tokens } => {
+            StreamEvent::Finished { choice, reason, completion_tokens, reasoning_tokens } => {
                 prompt.completion_tokens[choice] = completion_tokens;
+                prompt.reasoning_tokens[choice] = reasoning_tokens;
                 let reason = match reason {
+                    StopReason::Call => FinishReason::ToolCalls,
+                    StopReason::Token | StopReason::Text(_) if prompt.called[choice] => FinishReason::ToolCalls,
                     StopReason::Token | StopReason::Text(_) => FinishReason::Stop,
                     StopReason::Length => FinishReason::Length,
                 };

@@ -5,7 +5,7 @@ use super::own_server;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use ureq::Agent;
 
 const HELP: &str = "/clear forgets the conversation, /exit or Ctrl-D leaves, everything else is sent";
@@ -100,7 +100,7 @@ fn answer(agent: &Agent, url: &str, model: Option<&str>, messages: &[Value]) -> 
         let message = body["error"]["message"].as_str().unwrap_or("no reason given");
         return Err(ChatError::Refused(format!("{} ({})", message, response.status())));
     }
-    let mut text = String::new();
+    let (mut text, mut thought) = (String::new(), false);
     for line in BufReader::new(response.into_body().into_reader()).lines() {
         let line = line.map_err(|error| ChatError::Broken(error.to_string()))?;
         let Some(data) = line.strip_prefix("data: ") else { continue };
@@ -113,12 +113,27 @@ fn answer(agent: &Agent, url: &str, model: Option<&str>, messages: &[Value]) -> 
             println!();
             return Err(ChatError::Broken(message.to_owned()));
         }
-        if let Some(piece) = chunk["choices"][0]["delta"]["content"].as_str() {
-            print!("{piece}");
-            // A terminal that does not take text shows it later.
-            let _ = std::io::stdout().flush();
+        let delta = &chunk["choices"][0]["delta"];
+        if let Some(piece) = delta["reasoning_content"].as_str() {
+            // What the model thinks is for people to see, not part of what it says.
+            if std::io::stdout().is_terminal() {
+                show(&format!("\x1b[2m{piece}\x1b[0m"));
+                thought = true;
+            }
+        }
+        if let Some(piece) = delta["content"].as_str().filter(|piece| !piece.is_empty()) {
+            if std::mem::take(&mut thought) {
+                show("\n\n");
+            }
+            show(piece);
             text.push_str(piece);
         }
     }
     Err(ChatError::Broken("the connection was closed".to_owned()))
+}
+
+fn show(piece: &str) {
+    print!("{piece}");
+    // A terminal that does not take text shows it later.
+    let _ = std::io::stdout().flush();
 }

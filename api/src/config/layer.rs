@@ -29,6 +29,8 @@ pub enum Source {
     Flag,
     /// A preset.
     Preset(String),
+    /// The model's own files.
+    Model,
 }
 
 impl fmt::Display for Source {
@@ -40,6 +42,7 @@ impl fmt::Display for Source {
             Self::Env(name) => write!(f, "env {name}"),
             Self::Flag => f.write_str("flag"),
             Self::Preset(name) => write!(f, "preset {name}"),
+            Self::Model => f.write_str("model"),
         }
     }
 }

@@ -5,12 +5,13 @@ use crate::presets::{EffectivePreset, Presets, ResolveError};
 use lmx_actors::cell::{ActorSystem, Cell, CellSpec, MailboxCapacities};
 use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
+use lmx_runtime::config::InvalidSetting;
 use lmx_runtime::config::KvFormat;
 use lmx_runtime::ids::BlockId;
 use lmx_runtime::model::Blueprint;
 use lmx_runtime::runner::{Backend, Batch, BatchRow, Forward, ForwardError, KvShape, LoadProgress, Model};
 use lmx_runtime::scheduler::Limits;
-use lmx_runtime::text::{ChatTemplate, TemplateError, TextError, Tokenizer};
+use lmx_runtime::text::{ChatTemplate, Conventions, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,6 +83,8 @@ pub struct Prepared {
     backend: String,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
+    conventions: Conventions,
+    eos_ids: Vec<u32>,
     limits: Limits,
     kv_block_bytes: usize,
     fingerprint: u128,
@@ -132,7 +135,7 @@ impl Loader {
     ) -> Result<Prepared, LoadFailure> {
         let alias = self.presets.choose(id, preset).map_err(ResolveError::from)?;
         let alias = alias.and_then(|preset| preset.routing_alias.clone());
-        let preset = self.presets.resolve(id, preset, &self.config)?;
+        let mut preset = self.presets.resolve(id, preset, &self.config)?;
         let checkpoint = Checkpoint::open(source)?;
         let blueprint = Blueprint::read(&checkpoint)?;
         let Some(tokenizer) = read_tokenizer(&checkpoint)? else {
@@ -140,6 +143,17 @@ impl Loader {
         };
         let tokenizer = Arc::new(tokenizer);
         let template = read_template(&checkpoint, preset.chat_template.as_deref())?;
+
+        preset.advise(&blueprint.config.sampling);
+        let formats = preset.formats;
+        let conventions = Conventions::of(template.as_ref(), &tokenizer, formats.tools, formats.reasoning);
+        if preset.defaults.parameters.thinking_budget.is_some() && !conventions.can_limit_thinking() {
+            let reason = "the model does not mark its reasoning with tokens of their own".to_owned();
+            return Err(InvalidSetting { key: "parameters.thinking_budget", reason }.into());
+        }
+        let mut eos_ids = [blueprint.config.eos_ids.clone(), conventions.end_ids.clone()].concat();
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
 
         let config = &preset.config;
         let backend = Backend::choose(&config.compute)?;
@@ -169,6 +183,8 @@ impl Loader {
             backend: backend.describe(),
             tokenizer,
             template,
+            conventions,
+            eos_ids,
             limits,
             kv_block_bytes: kv.block_bytes,
             fingerprint,
@@ -192,6 +208,8 @@ impl Loader {
             backend,
             tokenizer,
             template,
+            conventions,
+            eos_ids,
             limits,
             kv_block_bytes,
             fingerprint,
@@ -211,10 +229,12 @@ impl Loader {
             context_tokens = limits.sequence_tokens(),
             mode = %preset.config.compute.mode,
             backend,
+            tool_parser = conventions.names().0,
+            reasoning_parser = conventions.names().1,
             preset = preset.name.as_deref().unwrap_or("none"),
             "model loaded"
         );
-        let (eos_ids, vocab_size) = (model.facts().eos_ids.clone(), model.facts().vocab);
+        let vocab_size = model.facts().vocab;
         let mailbox = &preset.config.actors.mailbox;
         let mailboxes =
             MailboxCapacities { scheduler: mailbox.scheduler, engine: mailbox.engine, kv_cache: mailbox.kv_cache };
@@ -230,7 +250,18 @@ impl Loader {
         };
         let cell = Cell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
         let text = self.text.clone();
-        Ok(LoadedModel::new(ModelParts { id, alias, root, cell, template, eos_ids, vocab_size, preset, text }))
+        Ok(LoadedModel::new(ModelParts {
+            id,
+            alias,
+            root,
+            cell,
+            template,
+            conventions,
+            eos_ids,
+            vocab_size,
+            preset,
+            text,
+        }))
     }
 
     /// How many blocks of KV memory there are: what the configuration allows, and never more than all sequences together

@@ -1,15 +1,19 @@
 use super::TextPool;
 use crate::error::ApiError;
-use crate::openai::request::{Generation, Prompt, TemplateInput};
+use crate::openai::request::{Generation, Prompt, TemplateInput, Thinking, ToolUse};
 use crate::openai::response::{ModelEntry, TokenText};
 use crate::presets::EffectivePreset;
 use lmx_actors::cell::{Cell, OpenError, StreamRequest, WorkerEgress};
 use lmx_actors::egress::TextOptions;
 use lmx_actors::stream::TokenStream;
-use lmx_runtime::sampling::SamplingParams;
-use lmx_runtime::text::{ChatTemplate, RenderInput, TemplateError, Tokenizer};
+use lmx_runtime::sampling::{SamplingParams, ThinkingLimit};
+use lmx_runtime::text::{
+    CallOptions, ChatTemplate, Conventions, ParseOptions, RenderInput, Start, TemplateError, Tokenizer,
+};
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
 
 /// When to come back to a model that is being rebuilt.
 const NOT_READY_RETRY: Duration = Duration::from_secs(1);
@@ -26,6 +30,8 @@ pub struct ModelParts {
     pub cell: Cell,
     /// How chats become prompts; `None` for models that have no template.
     pub template: Option<ChatTemplate>,
+    /// How answers are read.
+    pub conventions: Conventions,
     /// Tokens that end an answer.
     pub eos_ids: Vec<u32>,
     /// Rows of its logits: larger ids are no tokens.
@@ -34,6 +40,15 @@ pub struct ModelParts {
     pub preset: EffectivePreset,
     /// Where prompts are made.
     pub text: Arc<TextPool>,
+}
+
+/// The prompt of a chat.
+#[derive(Debug)]
+pub struct ChatPrompt {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// How the answer to it is read.
+    pub parse: ParseOptions,
 }
 
 /// A model that serves.
@@ -86,11 +101,35 @@ impl LoadedModel {
     /// Renders a chat and tokenises it.
     ///
     /// # Errors
-    /// [`ApiError::Invalid`] if the template refuses the messages or there is none.
-    pub async fn chat_prompt(&self, input: TemplateInput) -> Result<Vec<u32>, ApiError> {
-        let bytes = input.messages.iter().map(text_bytes).sum();
+    /// [`ApiError::Invalid`] if the template refuses the messages or there is none, [`ApiError::Unsupported`] for tools
+    /// that the model does not know how to call.
+    pub async fn chat_prompt(&self, input: TemplateInput) -> Result<ChatPrompt, ApiError> {
+        let tools = input.tools.iter().flat_map(|tools| &tools.list);
+        let bytes = input.messages.iter().chain(tools).map(text_bytes).sum();
         let parts = self.parts.clone();
         self.parts.text.run(bytes, move || parts.render(&input)).await
+    }
+
+    /// How long the model may think in an answer that is read by `parse`.
+    ///
+    /// # Errors
+    /// [`ApiError::Unsupported`] if the request sets a limit and the model's reasoning cannot be ended.
+    pub fn thinking_limit(&self, thinking: Thinking, parse: &ParseOptions) -> Result<Option<ThinkingLimit>, ApiError> {
+        let parts = &self.parts;
+        let own_efforts = || parts.template.as_ref().is_some_and(|template| template.mentions("reasoning_effort"));
+        let budget = match thinking {
+            Thinking::Free => return Ok(None),
+            // For templates that open reasoning all the same, and models that begin it themselves.
+            Thinking::Off => 0,
+            Thinking::Effort(_) if own_efforts() => return Ok(None),
+            Thinking::Asked(tokens) | Thinking::Preset(tokens) | Thinking::Effort(tokens) => tokens,
+        };
+        let limit = parts.conventions.thinking_limit(budget, parse);
+        if limit.is_none() && matches!(thinking, Thinking::Asked(_)) {
+            let reason = format!("the model `{}` does not mark its reasoning with tokens of their own", parts.id);
+            return Err(ApiError::unsupported("thinking_budget", reason));
+        }
+        Ok(limit)
     }
 
     /// Tokenises a prompt, or checks its ids.
@@ -151,6 +190,7 @@ impl LoadedModel {
                 stop: generation.stop.clone(),
                 include_stop: generation.include_stop,
                 skip_special_tokens: generation.skip_special_tokens,
+                parse: generation.parse.clone(),
             },
         };
         self.parts.cell.open(egress, request).map_err(|error| match error {
@@ -181,18 +221,24 @@ impl LoadedModel {
 }
 
 impl ModelParts {
-    fn render(&self, input: &TemplateInput) -> Result<Vec<u32>, ApiError> {
+    fn render(&self, input: &TemplateInput) -> Result<ChatPrompt, ApiError> {
         let Some(template) = &self.template else {
             let reason = format!("the model `{}` has no chat template; use /v1/completions", self.id);
             return Err(ApiError::invalid("messages", reason));
         };
+        let tools = input.tools.as_ref().and_then(ToolUse::for_template);
+        if tools.is_some() && self.conventions.tools.is_none() {
+            let reason = format!("the model `{}` does not know how to call tools", self.id);
+            return Err(ApiError::unsupported("tools", reason));
+        }
+        let messages = self.conventions.messages(&input.messages);
         let text = template.render(&RenderInput {
-            messages: &input.messages,
-            tools: None,
+            messages: &messages,
+            tools,
             documents: None,
             add_generation_prompt: input.add_generation_prompt,
             continue_final_message: input.continue_final_message,
-            kwargs: &input.kwargs,
+            kwargs: &with_thinking(&input.kwargs),
             now: chrono::Local::now().naive_local(),
         });
         let text = text.map_err(|error| match error {
@@ -205,8 +251,35 @@ impl ModelParts {
         if ids.is_empty() {
             return Err(ApiError::invalid("messages", "the prompt has no tokens"));
         }
-        Ok(ids)
+        Ok(ChatPrompt { ids, parse: self.parse_options(input, &text) })
     }
+
+    /// How the answer to the prompt `text` is read.
+    fn parse_options(&self, input: &TemplateInput, text: &str) -> ParseOptions {
+        let reasoning = self.conventions.reasoning;
+        let last = || input.messages.last().and_then(|message| message["content"].as_str()).unwrap_or_default();
+        let start = match reasoning {
+            None => Start::Fresh,
+            Some(format) if input.continue_final_message => Start::of_message(last(), format),
+            Some(format) => Start::of_prompt(text, format),
+        };
+        let calls = input.tools.as_ref().zip(self.conventions.tools).map(|(tools, format)| CallOptions {
+            format,
+            tools: tools.tools.clone(),
+            policy: tools.policy,
+            id_key: Uuid::new_v4().as_u64_pair().0,
+        });
+        ParseOptions { reasoning, start, calls }
+    }
+}
+
+/// Some families call the template's variable `thinking`.
+fn with_thinking(kwargs: &Map<String, Value>) -> Map<String, Value> {
+    let mut kwargs = kwargs.clone();
+    if let Some(enabled) = kwargs.get("enable_thinking").cloned() {
+        kwargs.entry("thinking").or_insert(enabled);
+    }
+    kwargs
 }
 
 fn encode(cell: &Cell, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, ApiError> {

@@ -8,7 +8,7 @@ mod text_pool;
 
 pub use load::{LoadFailure, Loader, Prepared};
 pub(crate) use loaded::unix_seconds;
-pub use loaded::{LoadedModel, ModelParts};
+pub use loaded::{ChatPrompt, LoadedModel, ModelParts};
 pub use registry::Registry;
 pub(crate) use text_files::{read_template, read_tokenizer};
 pub use text_pool::TextPool;

@@ -1,6 +1,7 @@
-use super::Preset;
+use super::{Formats, Preset};
 use crate::config::{Config, ConfigError, Effective, Loaded, Source};
 use crate::openai::request::{Parameters, RequestDefaults};
+use lmx_runtime::model::SamplingAdvice;
 use serde_json::Value;
 
 /// Sections of the configuration that hold for one model; the others hold for the whole server.
@@ -17,6 +18,8 @@ pub struct EffectivePreset {
     pub defaults: RequestDefaults,
     /// Chat template in the place of the model's own.
     pub chat_template: Option<String>,
+    /// How answers are read.
+    pub formats: Formats,
     /// Each value and where it comes from, by key. Null: the sampler's neutral value, or the model's own.
     pub values: Vec<Effective>,
 }
@@ -32,7 +35,10 @@ impl EffectivePreset {
         let defaults = preset.map(|preset| preset.defaults.clone()).unwrap_or_default();
         let chat_template = preset.and_then(|preset| preset.chat_template.clone());
         let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
+        let formats = preset.map(|preset| preset.formats).unwrap_or_default();
         let own = [
+            ("tool_parser", Value::Null),
+            ("reasoning_parser", Value::Null),
             ("chat_template", text(&chat_template)),
             ("chat_template_kwargs", Value::Object(defaults.chat_template_kwargs.clone())),
             ("system_prompt", text(&defaults.system_prompt)),
@@ -51,7 +57,57 @@ impl EffectivePreset {
             None => Effective { key, value, source: Source::Default },
         }));
         let name = preset.map(|preset| preset.name.clone());
-        Ok(Self { name, config: loaded.config, defaults, chat_template, values })
+        Ok(Self { name, config: loaded.config, defaults, chat_template, formats, values })
+    }
+
+    /// Fills the gaps of `parameters` with what the model's own files advise. A value out of range is left out: it would
+    /// refuse every request.
+    pub fn advise(&mut self, advice: &SamplingAdvice) {
+        let SamplingAdvice { temperature, top_p, top_k, min_p, repetition_penalty } = *advice;
+        let advised = [
+            Parameters { temperature, ..Parameters::default() },
+            Parameters { top_p, ..Parameters::default() },
+            Parameters { top_k, ..Parameters::default() },
+            Parameters { min_p, ..Parameters::default() },
+            Parameters { repetition_penalty, ..Parameters::default() },
+        ];
+        for parameters in advised {
+            let one = RequestDefaults { parameters, ..RequestDefaults::default() };
+            if let Err(error) = one.check() {
+                tracing::warn!(%error, "advice of `generation_config.json` is left out");
+                continue;
+            }
+            self.take_advice(one.parameters);
+        }
+    }
+
+    fn take_advice(&mut self, advised: Parameters) {
+        let own = &mut self.defaults.parameters;
+        let floats = [
+            ("temperature", &mut own.temperature, advised.temperature),
+            ("top_p", &mut own.top_p, advised.top_p),
+            ("min_p", &mut own.min_p, advised.min_p),
+            ("repetition_penalty", &mut own.repetition_penalty, advised.repetition_penalty),
+        ];
+        let mut taken = Vec::new();
+        for (name, own, advised) in floats {
+            if own.is_none() && advised.is_some() {
+                *own = advised;
+                // As it would be written: through a float of 64 bits, 0.6 would become 0.6000000238418579.
+                let value = advised.and_then(|value| serde_json::from_str(&value.to_string()).ok());
+                taken.push((name, value.unwrap_or(Value::Null)));
+            }
+        }
+        if own.top_k.is_none() && advised.top_k.is_some() {
+            own.top_k = advised.top_k;
+            taken.push(("top_k", advised.top_k.into()));
+        }
+        for (name, value) in taken {
+            let key = format!("parameters.{name}");
+            if let Some(entry) = self.values.iter_mut().find(|entry| entry.key == key) {
+                *entry = Effective { key, value, source: Source::Model };
+            }
+        }
     }
 }
 
@@ -94,6 +150,32 @@ mod tests {
         assert_eq!(of("parameters.top_p"), "null default");
         assert_eq!(of("chat_template_kwargs"), r#"{"a":1} preset mine"#);
         assert!(effective.values.iter().all(|value| !value.key.starts_with("server.")));
+    }
+
+    #[test]
+    fn the_models_own_advice_fills_what_the_preset_leaves_open() {
+        let preset = Preset::from_yaml("parameters: {temperature: 0.3}", Path::new("mine.yaml")).unwrap();
+        let mut effective = EffectivePreset::new(Some(&preset), &global()).unwrap();
+
+        effective.advise(&SamplingAdvice {
+            temperature: Some(0.6),
+            top_p: Some(0.95),
+            top_k: Some(20),
+            min_p: Some(7.0),
+            ..SamplingAdvice::default()
+        });
+
+        let parameters = &effective.defaults.parameters;
+        assert_eq!((parameters.temperature, parameters.top_p, parameters.top_k), (Some(0.3), Some(0.95), Some(20)));
+        assert_eq!(parameters.min_p, None, "7 is no share");
+        let of = |key: &str| {
+            let value = effective.values.iter().find(|value| value.key == key).unwrap();
+            format!("{} {}", value.value, value.source)
+        };
+        assert_eq!(of("parameters.temperature"), "0.3 preset mine");
+        assert_eq!(of("parameters.top_p"), "0.95 model");
+        assert_eq!(of("parameters.top_k"), "20 model");
+        assert_eq!(of("parameters.min_p"), "null default");
     }
 
     #[test]

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The presets that are shipped: file name and text.
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 15] = [
     ("builtin.yaml", include_str!("../../../presets/builtin.yaml")),
     ("code-assistant.yaml", include_str!("../../../presets/code-assistant.yaml")),
     ("devstral.yaml", include_str!("../../../presets/devstral.yaml")),
+    ("glm-4-flash.yaml", include_str!("../../../presets/glm-4-flash.yaml")),
+    ("glm-4.yaml", include_str!("../../../presets/glm-4.yaml")),
+    ("glm-5.yaml", include_str!("../../../presets/glm-5.yaml")),
+    ("kimi-k2.yaml", include_str!("../../../presets/kimi-k2.yaml")),
     ("llama-3.yaml", include_str!("../../../presets/llama-3.yaml")),
+    ("minimax-m2.yaml", include_str!("../../../presets/minimax-m2.yaml")),
     ("mistral.yaml", include_str!("../../../presets/mistral.yaml")),
     ("qwen2.5.yaml", include_str!("../../../presets/qwen2.5.yaml")),
+    ("qwen3-coder-next.yaml", include_str!("../../../presets/qwen3-coder-next.yaml")),
     ("qwen3-instruct.yaml", include_str!("../../../presets/qwen3-instruct.yaml")),
     ("qwen3.yaml", include_str!("../../../presets/qwen3.yaml")),
+    ("reasoning.yaml", include_str!("../../../presets/reasoning.yaml")),
 ];
 
 /// All presets by name.
@@ -160,6 +167,13 @@ mod tests {
         assert_eq!(choose("Qwen/Qwen3-4B-Instruct-2507", None), Some("qwen3-instruct"));
         assert_eq!(choose("mlx-community/Devstral-Small-4bit", None), Some("devstral"));
         assert_eq!(choose("Qwen/Qwen3-4B", Some("code-assistant")), Some("code-assistant"));
+        assert_eq!(choose("mlx-community/MiniMax-M2.1-4bit", None), Some("minimax-m2"));
+        assert_eq!(choose("zai-org/GLM-4.6", None), Some("glm-4"));
+        assert_eq!(choose("mlx-community/GLM-4.7-Flash-4bit", None), Some("glm-4-flash"));
+        assert_eq!(choose("zai-org/GLM-5", None), Some("glm-5"));
+        assert_eq!(choose("moonshotai/Kimi-K2.5", None), Some("kimi-k2"));
+        assert_eq!(choose("Qwen/Qwen3-Coder-30B-A3B-Instruct", None), Some("qwen3-coder-next"));
+        assert_eq!(choose("Qwen/Qwen3-Coder-Next", None), Some("qwen3-coder-next"));
         assert_eq!(choose("org/unknown", None), None);
         assert!(presets.choose("m", Some("qwen")).unwrap_err().to_string().starts_with("there is no preset `qwen`"));
     }

@@ -1,5 +1,6 @@
 //! One preset: what its file may say, and what it changes in the configuration of its model.
 
+use super::formats::{Formats, WrongFormat};
 use crate::config::{ActorsConfig, Fit, Layer, Problem, Source};
 use crate::error::ApiError;
 use crate::openai::request::{Parameters, RequestDefaults};
@@ -33,6 +34,10 @@ struct File {
     chat_template: Option<String>,
     /// Variables of the chat template.
     chat_template_kwargs: Map<String, Value>,
+    /// How the model calls tools: `auto` (by its template), `none`, or the name of a format.
+    tool_parser: Option<String>,
+    /// How the model marks its reasoning: `auto` (by its template), `none`, or the name of a format.
+    reasoning_parser: Option<String>,
     /// Sampling and limits of requests that do not give their own.
     parameters: Parameters,
     /// How the model is computed.
@@ -76,6 +81,10 @@ pub struct Preset {
     pub auto_load: bool,
     /// Chat template in the place of the model's own.
     pub chat_template: Option<String>,
+    /// How answers are read.
+    pub formats: Formats,
+    /// Names of formats that are none.
+    wrong_formats: Vec<WrongFormat>,
     /// What requests get where they say nothing.
     pub defaults: RequestDefaults,
     /// What the file says, by its own keys.
@@ -103,6 +112,7 @@ impl Preset {
     }
 
     fn new(file: File, path: &Path, values: Layer) -> Self {
+        let (formats, wrong_formats) = Formats::read(file.tool_parser.as_deref(), file.reasoning_parser.as_deref());
         let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Self {
             name: file.name.unwrap_or_else(stem),
@@ -112,6 +122,8 @@ impl Preset {
             routing_alias: file.routing_alias,
             auto_load: file.auto_load,
             chat_template: file.chat_template,
+            formats,
+            wrong_formats,
             defaults: RequestDefaults {
                 system_prompt: file.system_prompt,
                 chat_template_kwargs: file.chat_template_kwargs,
@@ -127,6 +139,7 @@ impl Preset {
         if let Err(ApiError::Invalid { field, reason }) = self.defaults.check() {
             problems.push(self.problem(&format!("parameters.{field}"), reason));
         }
+        problems.extend(self.wrong_formats.iter().map(|(key, reason)| self.problem(key, reason)));
         if let Some(empty) = self.matches.iter().position(|glob| glob.trim().is_empty()) {
             problems.push(self.problem("match", format!("glob {empty} is empty")));
         }
@@ -226,6 +239,15 @@ actors:
         mine.yaml:2:1: `auto_load`: needs `model`
         mine.yaml:6:3: `performance.max_concurrent`: is the same as `performance.scheduler.max_sequences`, give one of them
         "#);
+    }
+
+    #[test]
+    fn a_parser_that_is_none_is_refused_with_its_place() {
+        let problems = read("tool_parser: kimi\nreasoning_parser: none\n").unwrap_err();
+
+        assert_eq!(problems.len(), 1);
+        let said = problems[0].to_string();
+        assert!(said.starts_with("mine.yaml:1:1: `tool_parser`: `kimi` is none of auto, none, hermes"), "{said}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use super::head::{enter, seed, stream_head};
 use crate::answer::{Answer, ChatFormat, collect_chat, sse};
 use crate::error::ApiError;
+use crate::models::ChatPrompt;
 use crate::openai::JsonBody;
 use crate::openai::request::{ChatParts, ChatRequest};
 use crate::state::AppState;
@@ -21,8 +22,10 @@ pub(super) async fn completions(
     let time_limit = state.config.server.request_timeout();
     let deadline = Instant::now() + time_limit;
     let model = state.models.find(body.model())?;
-    let ChatParts { template, params, generation } = body.into_parts(&model.preset().defaults)?;
-    let prompt = model.chat_prompt(template).await?;
+    let ChatParts { template, thinking, mut params, mut generation } = body.into_parts(&model.preset().defaults)?;
+    let ChatPrompt { ids: prompt, parse } = model.chat_prompt(template).await?;
+    params.thinking = model.thinking_limit(thinking, &parse)?;
+    generation.parse = parse;
     let prompt_tokens = prompt.len();
     let stream = model.open(&egress, prompt, &params, &generation, seed(&generation), deadline)?;
 

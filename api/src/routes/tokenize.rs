@@ -18,7 +18,7 @@ pub(super) async fn tokenize(
         TokenizeText::Prompt { text, add_special_tokens } => {
             model.prompt(Prompt::Text(text), add_special_tokens).await?
         }
-        TokenizeText::Chat(input) => model.chat_prompt(input).await?,
+        TokenizeText::Chat(input) => model.chat_prompt(input).await?.ids,
     };
     let tokenizer = model.cell().tokenizer();
     let texts = with_text.then(|| ids.iter().map(|&id| tokenizer.id_to_token(id).unwrap_or_default()).collect());

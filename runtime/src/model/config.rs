@@ -79,6 +79,25 @@ pub struct ModelConfig {
     /// Tokens that end an answer, of `config.json` and `generation_config.json` together, ascending.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
+    /// What `generation_config.json` advises.
+    #[serde(skip)]
+    pub sampling: SamplingAdvice,
+}
+
+/// Sampling as a model's `generation_config.json` advises it. `do_sample` is not read: where it is missing, servers sample.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SamplingAdvice {
+    /// See [`SamplingParams`](crate::sampling::SamplingParams), as all of these.
+    pub temperature: Option<f32>,
+    /// Nucleus sampling.
+    pub top_p: Option<f32>,
+    /// The most probable tokens only; 0 is off.
+    pub top_k: Option<i64>,
+    /// Tokens that are probable enough relative to the best one.
+    pub min_p: Option<f32>,
+    /// Less repetition of prompt and answer.
+    pub repetition_penalty: Option<f32>,
 }
 
 /// The fields of a mixture of experts.
@@ -185,6 +204,7 @@ impl ModelConfig {
             let generation: Generation = serde_json::from_slice(&bytes)
                 .map_err(|error| LoadError::invalid("generation_config.json", error.to_string()))?;
             eos.extend(generation.eos_token_id.iter().flat_map(TokenIds::ids));
+            config.sampling = generation.sampling;
         }
         eos.sort_unstable();
         eos.dedup();
@@ -243,4 +263,6 @@ impl ModelConfig {
 struct Generation {
     #[serde(default)]
     eos_token_id: Option<TokenIds>,
+    #[serde(flatten)]
+    sampling: SamplingAdvice,
 }

@@ -16,7 +16,7 @@ mod rope;
 mod spec;
 
 pub use blueprint::{Blueprint, Module, ModuleKind, Storage, Weight};
-pub use config::ModelConfig;
+pub use config::{ModelConfig, SamplingAdvice};
 pub use facts::{ExpertFacts, ModelFacts};
 pub use family::Family;
 pub use micro::Microscaling;

@@ -45,6 +45,36 @@ impl FaultScript {
     }
 }
 
+/// Answers that the fake gives instead of its own, shared with a test.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerScript(Arc<Mutex<Vec<ScriptedAnswer>>>);
+
+#[derive(Debug)]
+struct ScriptedAnswer {
+    ending: Vec<u32>,
+    answer: Vec<u32>,
+}
+
+impl AnswerScript {
+    /// Lets prompts that end with `ending` be answered by `answer`. Behind it, the fake goes on by itself.
+    pub fn push(&self, ending: impl Into<Vec<u32>>, answer: impl Into<Vec<u32>>) {
+        self.lock().push(ScriptedAnswer { ending: ending.into(), answer: answer.into() });
+    }
+
+    /// The token of an answer that has come as far as the end of `context`.
+    fn next(&self, context: &[u32]) -> Option<u32> {
+        self.lock().iter().find_map(|ScriptedAnswer { ending, answer }| {
+            let said = |place: usize| context[place..].strip_prefix(ending.as_slice());
+            let mut begun = (0..context.len()).filter_map(said);
+            begun.find_map(|said| answer.strip_prefix(said).and_then(|rest| rest.first().copied()))
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ScriptedAnswer>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 /// Sizes and pace of a [`FakeForward`].
 #[derive(Debug, Clone)]
 pub struct FakeConfig {
@@ -56,6 +86,8 @@ pub struct FakeConfig {
     pub token: Duration,
     /// Faults.
     pub faults: FaultScript,
+    /// Answers.
+    pub answers: AnswerScript,
 }
 
 impl FakeConfig {
@@ -66,6 +98,7 @@ impl FakeConfig {
             step: Duration::ZERO,
             token: Duration::ZERO,
             faults: FaultScript::default(),
+            answers: AnswerScript::default(),
         }
     }
 }
@@ -150,7 +183,9 @@ impl Forward for FakeForward {
                 if wanted.next_if_eq(&at).is_some() {
                     let begin = logits.len();
                     logits.resize(begin + vocab, 0.0);
-                    logits[begin + Self::expected(&context, vocab) as usize] = 8.0;
+                    let next = self.config.answers.next(&context);
+                    let next = next.unwrap_or_else(|| Self::expected(&context, vocab));
+                    logits[begin + next as usize] = 8.0;
                     if fault == Some(Fault::NotFinite) {
                         logits[begin] = f32::NAN;
                     }

@@ -11,7 +11,7 @@ mod slots;
 mod team;
 
 pub use backend::{Backend, Model};
-pub use fake::{FakeConfig, FakeForward, Fault, FaultScript};
+pub use fake::{AnswerScript, FakeConfig, FakeForward, Fault, FaultScript};
 pub use slots::{LogitsTap, SlotRunner};
 pub use team::Threads;
 

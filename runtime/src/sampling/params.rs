@@ -1,5 +1,6 @@
 //! How the tokens of a sequence are chosen.
 
+use super::thinking::ThinkingLimit;
 use serde::{Deserialize, Serialize};
 
 /// Parameters of the logits processors and the sampler, as the request and its presets give them.
@@ -34,6 +35,8 @@ pub struct SamplingParams {
     pub eos_ids: Vec<u32>,
     /// Tokens that must come before a stop token may.
     pub min_tokens: u32,
+    /// How long the model may think; `None`: as long as it likes.
+    pub thinking: Option<ThinkingLimit>,
     /// Report log probabilities of each token of the answer, with this many alternatives, `0..=20`.
     pub logprobs: Option<u8>,
     /// Report log probabilities of each token of the prompt, with this many alternatives, `0..=20`.
@@ -55,6 +58,7 @@ impl Default for SamplingParams {
             stop_ids: Vec::new(),
             eos_ids: Vec::new(),
             min_tokens: 0,
+            thinking: None,
             logprobs: None,
             prompt_logprobs: None,
         }

@@ -5,6 +5,7 @@ use super::params::{SampledToken, SamplingParams};
 use super::processors::{History, process};
 use super::rng::uniform;
 use super::survivors::Survivors;
+use super::thinking::Thinking;
 use crate::plan::RowFault;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub struct Sampler {
     choice: u32,
     prompt_tokens: usize,
     history: History,
+    thinking: Option<Thinking>,
     survivors: Survivors,
     /// The model's own logits, where log probabilities are asked for.
     raw: Vec<f32>,
@@ -48,7 +50,10 @@ impl Sampler {
     /// `seed`: key of the random numbers. `choice`: which of the `n` choices of its request the sequence is.
     pub fn new(params: Arc<SamplingParams>, seed: u64, choice: u32, tokens: &[u32], prompt_tokens: usize) -> Self {
         let history = History::new(&params, tokens, prompt_tokens);
-        Self { params, seed, choice, prompt_tokens, history, survivors: Survivors::default(), raw: Vec::new() }
+        let answer = &tokens[prompt_tokens.min(tokens.len())..];
+        let thinking = params.thinking.as_ref().map(|limit| Thinking::new(limit, answer));
+        let survivors = Survivors::default();
+        Self { params, seed, choice, prompt_tokens, history, thinking, survivors, raw: Vec::new() }
     }
 
     /// Chooses the token at `position` (there are as many tokens before it) and counts it as one of the answer.
@@ -67,20 +72,29 @@ impl Sampler {
             self.raw.clear();
             self.raw.extend_from_slice(logits);
         }
+        let id = match self.thinking.as_ref().and_then(Thinking::forced) {
+            Some(end) => end,
+            None => self.choose(logits, position)?,
+        };
+        self.history.add(id);
+        if let Some(thinking) = &mut self.thinking {
+            thinking.add(id);
+        }
+        let stop = self.params.stop_ids.contains(&id);
+        let logprobs = self.params.logprobs.map(|top| token_logprobs(&self.raw, id, top));
+        Ok(SampledToken { id, stop, logprobs })
+    }
+
+    fn choose(&mut self, logits: &mut [f32], position: usize) -> Result<u32, NotFinite> {
         process(logits, &self.params, &self.history, position.saturating_sub(self.prompt_tokens));
         let (best, max) = largest(logits);
         if !max.is_finite() {
             return Err(NotFinite { position });
         }
-        let id = if self.params.temperature < LEAST_TEMPERATURE {
-            best
-        } else {
-            self.survivors.draw(logits, max, &self.params, uniform(self.seed, self.choice, position))
-        };
-        self.history.add(id);
-        let stop = self.params.stop_ids.contains(&id);
-        let logprobs = self.params.logprobs.map(|top| token_logprobs(&self.raw, id, top));
-        Ok(SampledToken { id, stop, logprobs })
+        if self.params.temperature < LEAST_TEMPERATURE {
+            return Ok(best);
+        }
+        Ok(self.survivors.draw(logits, max, &self.params, uniform(self.seed, self.choice, position)))
     }
 }
 
@@ -104,6 +118,7 @@ fn largest(logits: &[f32]) -> (u32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampling::ThinkingLimit;
 
     const LOGITS: [f32; 8] = [1.5, 0.0, -1.0, 2.0, 2.0, -3.0, 0.5, f32::NEG_INFINITY];
     const DRAWS: usize = 20_000;
@@ -249,6 +264,30 @@ mod tests {
             .map(|token| (token.id, token.stop))
             .collect();
         assert_eq!(found, [(4, false), (4, false), (3, true)]);
+    }
+
+    #[test]
+    fn spent_thinking_ends_with_the_forced_token_and_changes_nothing_else() {
+        let limit = ThinkingLimit { budget: 2, begin: 5, end: 6, other_ends: Vec::new(), open: true };
+        let params = SamplingParams { logprobs: Some(0), ..SamplingParams::default() };
+        let free = ids(&params, 3, 0, 0..20);
+        let limited = SamplingParams { thinking: Some(limit), ..params };
+        let mut sampler = sampler(limited.clone(), 3, 0);
+        let mut tokens = Vec::new();
+        for position in 0..20 {
+            let token = sampler.sample(&mut LOGITS.clone(), position).unwrap();
+            assert_eq!(token.logprobs, Some(token_logprobs(&LOGITS, token.id, 0)));
+            // A preempted sequence forces at the same place.
+            let mut resumed = Sampler::new(Arc::new(limited.clone()), 3, 0, &tokens, 0);
+            assert_eq!(resumed.sample(&mut LOGITS.clone(), position).unwrap(), token);
+            tokens.push(token.id);
+        }
+        assert!(!free[..2].contains(&6) && free[2] != 6, "{free:?}");
+        assert_eq!(tokens[2], 6);
+        let changed = |place: usize| (tokens[place] != free[place]).then_some(place);
+        // Later places differ only where thinking began again, which is forced to end at once.
+        let again = |place: usize| tokens[place - 1] == 5 && tokens[place] == 6;
+        assert!((3..20).filter_map(changed).all(again), "{tokens:?} {free:?}");
     }
 
     #[test]

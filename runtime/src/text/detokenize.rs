@@ -26,6 +26,12 @@ impl Detokenizer {
         Self { tokenizer, stream }
     }
 
+    /// Gives these tokens their text although they are special: markers that somebody behind this looks for.
+    pub fn keeping(mut self, ids: Arc<[u32]>) -> Self {
+        self.stream.kept = ids;
+        self
+    }
+
     /// Takes the next tokens and returns the text they complete, often none or more than one token's.
     ///
     /// # Errors
@@ -47,6 +53,8 @@ impl Detokenizer {
 #[derive(Debug)]
 pub(super) struct TextStream {
     skip_special_tokens: bool,
+    /// Special tokens that are not skipped.
+    kept: Arc<[u32]>,
     /// What still applies to the start of the text.
     start: Start,
     utf8: Utf8Stream,
@@ -61,7 +69,13 @@ impl TextStream {
             Decoding::Replaced(replaced) => (replaced.start, replaced.byte_fallback, None),
             Decoding::Whole => (Start::Keep, false, Some((Vec::new(), 0))),
         };
-        Self { skip_special_tokens, start, utf8: Utf8Stream { pending: Vec::new(), byte_by_byte }, whole }
+        Self {
+            skip_special_tokens,
+            kept: Arc::new([]),
+            start,
+            utf8: Utf8Stream { pending: Vec::new(), byte_by_byte },
+            whole,
+        }
     }
 
     fn begin_after(&mut self, tokenizer: &Tokenizer, prompt_tail: &[u32]) {
@@ -82,7 +96,7 @@ impl TextStream {
         for &id in ids {
             match pieces.kind(id) {
                 Kind::Missing => continue,
-                Kind::Special if self.skip_special_tokens => continue,
+                Kind::Special if self.skip_special_tokens && !self.kept.contains(&id) => continue,
                 Kind::Special | Kind::Plain => {}
             }
             if let Start::DropFromFirst(dropped) = self.start {

@@ -125,6 +125,11 @@ impl ChatTemplate {
         &self.names
     }
 
+    /// Whether one of the templates holds this text.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.names.iter().any(|name| self.env.get_template(name).is_ok_and(|found| found.source().contains(text)))
+    }
+
     /// Makes a prompt.
     ///
     /// The text already holds the special tokens: encode it without adding them again.
@@ -258,6 +263,8 @@ mod tests {
         };
 
         assert_eq!(render(&files), "config <s>");
+        assert!(ChatTemplate::from_files(&files).unwrap().unwrap().mentions("{ bos"));
+        assert!(!ChatTemplate::from_files(&files).unwrap().unwrap().mentions("<s>"));
         files.json = Some(json.as_bytes());
         assert_eq!(render(&files), "json <s>");
         files.jinja = Some("file {{ bos_token }}");

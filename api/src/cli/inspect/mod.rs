@@ -22,8 +22,8 @@ pub fn run(args: &InspectArgs) -> Outcome {
         Ok(presets) => presets,
         Err(outcome) => return outcome,
     };
-    let config = match presets.resolve(&args.model, None, &loaded) {
-        Ok(effective) => effective.config,
+    let (config, formats) = match presets.resolve(&args.model, None, &loaded) {
+        Ok(effective) => (effective.config, effective.formats),
         Err(error) => return fail(Outcome::Usage, error),
     };
     let backend = match backend(&config.compute) {
@@ -40,7 +40,7 @@ pub fn run(args: &InspectArgs) -> Outcome {
         Err(error) => return fail_load(&error),
     };
     let report = match backend.kv_shape(&model.blueprint, &config.kv.format()) {
-        Ok(kv) => Report::new(&args.model, &model, &backend, kv),
+        Ok(kv) => Report::new(&args.model, &model, &backend, kv, formats),
         Err(error) => return fail(Outcome::Usage, error),
     };
     if args.json {
@@ -60,6 +60,7 @@ fn broken(model: &str, error: &LoadError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presets::Formats;
     use lmx_runtime::checkpoint::{MissingFile, Source};
     use lmx_runtime::config::{ComputeConfig, KvConfig};
     use lmx_runtime::runner::Backend;
@@ -81,7 +82,7 @@ mod tests {
         let backend = Backend::choose(&ComputeConfig::default()).unwrap();
         let model = examine(&Source::Folder(folder)).unwrap();
         let kv = backend.kv_shape(&model.blueprint, &kv.format()).unwrap();
-        Report::new(name, &model, &backend, kv)
+        Report::new(name, &model, &backend, kv, Formats::default())
     }
 
     // Two layers, two key heads of 32: keys and values are 2 * 2 * 2 * 32 = 256 components of 16, 9 or 5 bits. A block of

@@ -1,6 +1,7 @@
 use super::super::examine::Examined;
 use super::super::units;
 use super::text::{Text, Token};
+use crate::presets::Formats;
 use lmx_runtime::runner::{Backend, KvShape};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub(super) struct Report {
     pub(super) eos_tokens: Vec<Token>,
     special_tokens: BTreeMap<&'static str, Token>,
     pub(super) chat_templates: Vec<String>,
+    tool_parser: Option<&'static str>,
+    reasoning_parser: Option<&'static str>,
     unexpected_tensors: Vec<String>,
     skipped_tensors: usize,
     /// What keeps the model from being served although its weights are sound.
@@ -80,7 +83,7 @@ pub(super) struct Stored {
 
 impl Report {
     /// `id`: the name that the model was asked for by.
-    pub(super) fn new(id: &str, model: &Examined, backend: &Backend, kv: KvShape) -> Self {
+    pub(super) fn new(id: &str, model: &Examined, backend: &Backend, kv: KvShape, formats: Formats) -> Self {
         let Examined { checkpoint, blueprint, facts } = model;
         let storage: Vec<Stored> = facts
             .storage
@@ -90,7 +93,8 @@ impl Report {
         let quantization = blueprint.config.quantization.global().map(|global| global.to_string());
         let exceptions =
             storage.iter().filter(|stored| quantization.as_ref().is_some_and(|global| stored.storage != *global));
-        let Text { eos_tokens, special_tokens, chat_templates, problems } = Text::read(checkpoint, &facts.eos_ids);
+        let text = Text::read(checkpoint, &facts.eos_ids, formats);
+        let Text { eos_tokens, special_tokens, chat_templates, parsers, problems } = text;
         Self {
             id: id.to_owned(),
             path: checkpoint.path().map(ToOwned::to_owned),
@@ -129,6 +133,8 @@ impl Report {
             eos_tokens,
             special_tokens,
             chat_templates,
+            tool_parser: parsers.map(|(tools, _)| tools),
+            reasoning_parser: parsers.map(|(_, reasoning)| reasoning),
             unexpected_tensors: blueprint.unexpected.clone(),
             skipped_tensors: blueprint.skipped,
             problems,
@@ -206,6 +212,8 @@ impl Report {
             ("end tokens", tokens(&self.eos_tokens)),
             ("special tokens", list(specials)),
             ("chat templates", list(self.chat_templates.iter().cloned())),
+            ("tool parser", self.tool_parser.unwrap_or("none").to_owned()),
+            ("reasoning parser", self.reasoning_parser.unwrap_or("none").to_owned()),
             ("skipped tensors", self.skipped_tensors.to_string()),
             ("unknown tensors", list(self.unexpected_tensors.iter().cloned())),
         ];

@@ -1,6 +1,7 @@
 use crate::models::{read_template, read_tokenizer};
+use crate::presets::Formats;
 use lmx_runtime::checkpoint::Checkpoint;
-use lmx_runtime::text::SpecialToken;
+use lmx_runtime::text::{Conventions, SpecialToken};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ pub(super) struct Text {
     /// By their role.
     pub(super) special_tokens: BTreeMap<&'static str, Token>,
     pub(super) chat_templates: Vec<String>,
+    /// How calls of tools and reasoning are read.
+    pub(super) parsers: Option<(&'static str, &'static str)>,
     /// Files that cannot be used.
     pub(super) problems: Vec<String>,
 }
@@ -24,16 +27,20 @@ pub(super) struct Token {
 
 impl Text {
     /// Reads them; what cannot be read becomes a problem.
-    pub(super) fn read(checkpoint: &Checkpoint, eos_ids: &[u32]) -> Self {
+    pub(super) fn read(checkpoint: &Checkpoint, eos_ids: &[u32], formats: Formats) -> Self {
         let mut text = Self::default();
         let tokenizer = read_tokenizer(checkpoint).unwrap_or_else(|problem| {
             text.problems.push(problem.to_string());
             None
         });
-        match read_template(checkpoint, None) {
-            Ok(templates) => text.chat_templates.extend(templates.iter().flat_map(|all| all.names().to_vec())),
-            Err(problem) => text.problems.push(problem.to_string()),
-        }
+        let template = read_template(checkpoint, None).unwrap_or_else(|problem| {
+            text.problems.push(problem.to_string());
+            None
+        });
+        text.chat_templates.extend(template.iter().flat_map(|all| all.names().to_vec()));
+        text.parsers = tokenizer
+            .as_ref()
+            .map(|tokenizer| Conventions::of(template.as_ref(), tokenizer, formats.tools, formats.reasoning).names());
         let name = |&id: &u32| Token { id: Some(id), text: tokenizer.as_ref().and_then(|known| known.id_to_token(id)) };
         text.eos_tokens = eos_ids.iter().map(name).collect();
         if let Some(tokenizer) = &tokenizer {

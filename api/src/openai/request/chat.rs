@@ -1,5 +1,7 @@
 use super::common::Common;
 use super::limits::alternatives;
+use super::thinking::{Thinking, ThinkingFields};
+use super::tools::{ToolFields, ToolUse};
 use super::{Generation, RequestDefaults, message};
 use crate::error::ApiError;
 use crate::openai::body::{FromBody, read_fields};
@@ -16,6 +18,7 @@ const RESERVED_KWARGS: [&str; 4] = ["messages", "tools", "add_generation_prompt"
 pub struct ChatRequest {
     fields: Fields,
     template: TemplateFields,
+    thinking: ThinkingFields,
     common: Common,
 }
 
@@ -38,6 +41,9 @@ pub(super) struct TemplateFields {
     add_generation_prompt: Option<bool>,
     continue_final_message: Option<bool>,
     add_special_tokens: Option<bool>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
 }
 
 /// What a chat template is rendered with.
@@ -45,6 +51,8 @@ pub(super) struct TemplateFields {
 pub struct TemplateInput {
     /// Messages with `role`, `content` and, where given, `name`, `tool_calls`, `tool_call_id`, `reasoning_content`.
     pub messages: Vec<Value>,
+    /// Functions that the model may call.
+    pub tools: Option<ToolUse>,
     /// Further variables.
     pub kwargs: Map<String, Value>,
     /// Whether the prompt ends with the opening of an answer.
@@ -60,6 +68,8 @@ pub struct TemplateInput {
 pub struct ChatParts {
     /// What the prompt is rendered from.
     pub template: TemplateInput,
+    /// How long the model may think.
+    pub thinking: Thinking,
     /// How tokens are chosen, without the model's own end tokens.
     pub params: SamplingParams,
     /// How far the answer goes and how it is sent.
@@ -71,7 +81,12 @@ impl FromBody for ChatRequest {
         if body.get("echo") == Some(&Value::Bool(true)) {
             return Err(ApiError::unsupported("echo", "only completions can be echoed"));
         }
-        Ok(Self { common: Common::read(body, headers)?, fields: read_fields(body)?, template: read_fields(body)? })
+        Ok(Self {
+            common: Common::read(body, headers)?,
+            fields: read_fields(body)?,
+            template: read_fields(body)?,
+            thinking: read_fields(body)?,
+        })
     }
 }
 
@@ -89,7 +104,10 @@ impl ChatRequest {
         let Fields { messages, logprobs, top_logprobs } = self.fields;
         let (mut params, generation) = self.common.resolve(defaults, 1)?;
         params.logprobs = chat_logprobs(logprobs.unwrap_or(false), top_logprobs)?;
-        Ok(ChatParts { template: self.template.into_input(messages, defaults)?, params, generation })
+        let effort = self.template.reasoning_effort.clone();
+        let template = self.template.into_input(messages, defaults)?;
+        let thinking = self.thinking.resolve(&template.kwargs, effort.as_deref(), defaults)?;
+        Ok(ChatParts { template, thinking, params, generation })
     }
 }
 
@@ -131,8 +149,14 @@ impl TemplateFields {
         if continue_final_message && self.add_generation_prompt == Some(true) {
             return Err(ApiError::invalid("continue_final_message", "excludes `add_generation_prompt`"));
         }
+        let tools = ToolFields {
+            tools: self.tools,
+            tool_choice: self.tool_choice,
+            parallel_tool_calls: self.parallel_tool_calls,
+        };
         Ok(TemplateInput {
             messages: message::for_template(messages, defaults.system_prompt.as_deref())?,
+            tools: tools.resolve()?,
             kwargs,
             add_generation_prompt: self.add_generation_prompt.unwrap_or(!continue_final_message),
             continue_final_message,

@@ -8,6 +8,7 @@ use crate::openai::body::read_fields;
 use actix_web::http::header::HeaderMap;
 use lmx_runtime::sampling::SamplingParams;
 use lmx_runtime::sequence::Priority;
+use lmx_runtime::text::ParseOptions;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -141,6 +142,7 @@ impl Common {
             include_usage,
             continuous_usage: include_usage && options.continuous_usage_stats.unwrap_or(false),
             priority: self.priority,
+            parse: ParseOptions::default(),
         })
     }
 

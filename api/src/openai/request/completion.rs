@@ -53,6 +53,7 @@ pub struct CompletionParts {
 
 impl FromBody for CompletionRequest {
     fn from_body(body: &Value, headers: &HeaderMap) -> Result<Self, ApiError> {
+        super::refused::check_completion(body)?;
         let common = Common::read(body, headers)?;
         Ok(Self { prompts: prompts(body.get("prompt").unwrap_or(&Value::Null))?, fields: read_fields(body)?, common })
     }
@@ -173,5 +174,14 @@ mod tests {
     fn log_probabilities_have_a_limit_and_a_suffix_is_refused() {
         assert_eq!(parts(json!({"prompt": "a", "logprobs": 21})).unwrap_err().param(), Some("logprobs"));
         assert_eq!(parts(json!({"prompt": "a", "suffix": "b"})).unwrap_err().code(), "unsupported_parameter");
+    }
+
+    #[test]
+    fn what_only_chats_have_is_refused() {
+        for (field, value) in [("tools", json!([{}])), ("thinking_budget", json!(9))] {
+            let error = parts(json!({"prompt": "a", field: value})).unwrap_err();
+            assert_eq!((error.code(), error.param()), ("unsupported_parameter", Some(field)));
+        }
+        assert!(parts(json!({"prompt": "a", "tools": [], "thinking_budget": null})).is_ok());
     }
 }

@@ -52,6 +52,8 @@ pub struct Parameters {
     pub frequency_penalty: Option<f32>,
     /// Tokens of prompt and answer together, where fewer than the model holds are wanted.
     pub num_ctx: Option<u32>,
+    /// Tokens of reasoning, after which its end is forced. Lower: faster answers, less thought. Absent: no limit.
+    pub thinking_budget: Option<u32>,
 }
 
 #[cfg(test)]

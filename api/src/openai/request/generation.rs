@@ -1,4 +1,5 @@
 use lmx_runtime::sequence::Priority;
+use lmx_runtime::text::ParseOptions;
 
 /// How far an answer goes, how it is cut and how it is sent; what the sampler does not need to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,4 +28,6 @@ pub struct Generation {
     pub continuous_usage: bool,
     /// Who is waiting.
     pub priority: Priority,
+    /// What in the answer is not content; a bare prompt's answer is content alone.
+    pub parse: ParseOptions,
 }

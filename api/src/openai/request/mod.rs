@@ -9,11 +9,15 @@ mod limits;
 mod message;
 mod priority;
 mod refused;
+mod thinking;
 mod tokenize;
+mod tools;
 
 pub use chat::{ChatParts, ChatRequest, TemplateInput};
 pub use completion::{CompletionParts, CompletionRequest, Prompt};
 pub use defaults::{Parameters, RequestDefaults};
 pub use generation::Generation;
 pub use priority::PRIORITY_HEADER;
+pub use thinking::Thinking;
 pub use tokenize::{DetokenizeRequest, TokenizeRequest, TokenizeText};
+pub use tools::ToolUse;

@@ -3,10 +3,7 @@ use serde_json::Value;
 
 /// Known fields that would change the answer and cannot be honoured, with what to do instead.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("tools", "tool calls are not available"),
-    ("functions", "function calls are not available"),
-    ("thinking_budget", "thinking cannot be limited, use `max_tokens` or `enable_thinking`"),
-    ("thinking_token_budget", "thinking cannot be limited, use `max_tokens` or `enable_thinking`"),
+    ("functions", "use `tools`"),
     ("suffix", "no loaded model has a fill-in template"),
     ("guided_json", "answers cannot be constrained"),
     ("guided_regex", "answers cannot be constrained"),
@@ -47,12 +44,10 @@ pub(super) fn check(body: &Value) -> Result<(), ApiError> {
             return Err(ApiError::unsupported(*field, *reason));
         }
     }
-    for field in ["tool_choice", "function_call"] {
-        match body.get(field) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(choice)) if choice == "none" => {}
-            Some(_) => return Err(ApiError::unsupported(field, "tool calls are not available, only `none` is")),
-        }
+    match body.get("function_call") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(choice)) if choice == "none" => {}
+        Some(_) => return Err(ApiError::unsupported("function_call", "use `tool_choice`")),
     }
     match body.get("response_format") {
         None | Some(Value::Null) => {}
@@ -78,6 +73,26 @@ fn asks_for_nothing(field: &str, value: &Value) -> bool {
     }
 }
 
+/// Fields of chats that a bare prompt cannot honour.
+const CHAT_ALONE: [(&str, &str); 3] = [
+    ("tools", "tools are called in chats alone"),
+    ("thinking_budget", "thinking is limited in chats alone"),
+    ("thinking_token_budget", "thinking is limited in chats alone"),
+];
+
+/// Refuses, for a completion, what only chats have.
+///
+/// # Errors
+/// [`ApiError::Unsupported`] naming the first such field.
+pub(super) fn check_completion(body: &Value) -> Result<(), ApiError> {
+    let asked =
+        CHAT_ALONE.iter().find(|(field, _)| body.get(field).is_some_and(|value| !asks_for_nothing(field, value)));
+    match asked {
+        Some((field, reason)) => Err(ApiError::unsupported(*field, *reason)),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,14 +101,10 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_named() {
         let cases = [
-            (json!({"tools": [{"type": "function"}]}), "tools"),
-            (json!({"tools": [{"type": "function"}], "tool_choice": "none"}), "tools"),
-            (json!({"tool_choice": "auto"}), "tool_choice"),
-            (json!({"tool_choice": {"type": "function"}}), "tool_choice"),
             (json!({"functions": [{}]}), "functions"),
+            (json!({"function_call": "auto"}), "function_call"),
             (json!({"response_format": {"type": "json_object"}}), "response_format"),
             (json!({"response_format": "json"}), "response_format"),
-            (json!({"thinking_budget": 0}), "thinking_budget"),
             (json!({"suffix": "}"}), "suffix"),
             (json!({"modalities": ["text", "audio"]}), "modalities"),
         ];
@@ -107,8 +118,8 @@ mod tests {
     #[test]
     fn fields_that_ask_for_nothing_pass() {
         let body = json!({
-            "tools": [], "tool_choice": "none", "functions": null, "response_format": {"type": "text"},
-            "suffix": "", "regex": null, "use_beam_search": false, "mirostat": 0, "modalities": ["text"], "parallel_tool_calls": true,
+            "functions": null, "function_call": "none", "response_format": {"type": "text"},
+            "suffix": "", "regex": null, "use_beam_search": false, "mirostat": 0, "modalities": ["text"],
         });
 
         assert_eq!(check(&body), Ok(()));

@@ -7,7 +7,10 @@ mod models;
 mod tokenize;
 mod usage;
 
-pub use chat::{AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta};
+pub use chat::{
+    AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, FunctionCall, FunctionDelta,
+    ToolCall, ToolCallDelta,
+};
 pub use completion::{TextChoice, TextCompletion};
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenText, TopLogprob};
 pub use models::{ModelEntry, ModelList};

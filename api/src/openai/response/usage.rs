@@ -47,6 +47,14 @@ impl Usage {
     }
 }
 
+impl Usage {
+    /// The same with this many tokens of reasoning among those of the answers.
+    pub fn with_reasoning(mut self, reasoning_tokens: usize) -> Self {
+        self.completion_tokens_details.reasoning_tokens = reasoning_tokens;
+        self
+    }
+}
+
 /// Adds the usage of another prompt of the same request.
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {

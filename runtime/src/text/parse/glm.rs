@@ -1,0 +1,135 @@
+//! `<tool_call>NAME<arg_key>KEY</arg_key><arg_value>…</arg_value></tool_call>`: GLM 4.5 and 4.6 with line feeds between
+//! the tags, 4.7 and 5 without.
+
+use super::event::Sink;
+use super::feed::Feed;
+use super::format::{CallFormat, Markers, NO_NAME, Progress, is_name};
+use super::tools::Tools;
+use super::written_arguments::{Values, WrittenArguments};
+use std::sync::Arc;
+
+const KEY: &str = "<arg_key>";
+const KEY_END: &str = "</arg_key>";
+const VALUE: &str = "<arg_value>";
+const VALUE_END: &str = "</arg_value>";
+const END: &str = "</tool_call>";
+
+pub(super) const MARKERS: Markers = Markers {
+    openers: &["<tool_call>"],
+    breaks: &[],
+    closers: &[END],
+    inner: &[KEY, KEY_END, VALUE, VALUE_END],
+    control: false,
+};
+
+#[derive(Debug)]
+pub(super) struct Glm {
+    tools: Arc<Tools>,
+    at: At,
+    name: String,
+    arguments: WrittenArguments,
+}
+
+#[derive(Debug)]
+enum At {
+    Name,
+    Pairs,
+    Key(String),
+    ValueTag(String),
+    Value,
+}
+
+impl Glm {
+    pub(super) fn new(tools: Arc<Tools>) -> Self {
+        Self { tools, at: At::Name, name: String::new(), arguments: WrittenArguments::new(Values::Json) }
+    }
+
+    fn go(&mut self, at: At) -> Progress {
+        self.at = at;
+        Progress::Again
+    }
+
+    fn name(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
+        let (text, marker) = feed.before(&[KEY, END]);
+        self.name.push_str(&text);
+        let name = self.name.trim();
+        match marker {
+            None if name.is_empty() || is_name(name) => Progress::Wait,
+            Some(_) if is_name(name) => {
+                sink.begin(name, None);
+                if marker == Some(0) { self.go(At::Key(String::new())) } else { self.end(sink) }
+            }
+            Some(_) | None => Progress::Broken(NO_NAME.to_owned()),
+        }
+    }
+
+    fn pairs(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
+        if feed.skip_space().is_none() {
+            return Progress::Wait;
+        }
+        match feed.take_next(&[KEY, END]) {
+            None => Progress::Wait,
+            Some(Some(0)) => self.go(At::Key(String::new())),
+            Some(Some(_)) => self.end(sink),
+            Some(None) => {
+                Progress::Broken(format!("text that is no argument stands in the call of `{}`", self.name.trim()))
+            }
+        }
+    }
+
+    fn end(&mut self, sink: &mut Sink) -> Progress {
+        self.arguments.close(sink);
+        sink.end();
+        Progress::Done
+    }
+}
+
+impl CallFormat for Glm {
+    fn open(&mut self, _: usize) {
+        *self = Self::new(self.tools.clone());
+    }
+
+    fn step(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
+        match &mut self.at {
+            At::Name => self.name(feed, sink),
+            At::Pairs => self.pairs(feed, sink),
+            At::Key(key) => {
+                let (text, ended) = feed.before(&[KEY_END]);
+                key.push_str(&text);
+                match ended {
+                    None => Progress::Wait,
+                    Some(_) => {
+                        let key = key.trim().to_owned();
+                        self.go(At::ValueTag(key))
+                    }
+                }
+            }
+            At::ValueTag(key) => {
+                if feed.skip_space().is_none() {
+                    return Progress::Wait;
+                }
+                match feed.take_next(&[VALUE]) {
+                    None => Progress::Wait,
+                    Some(None) => Progress::Broken(format!("the argument `{key}` has no value")),
+                    Some(Some(_)) => {
+                        self.arguments.key(self.name.trim(), key, &self.tools, sink);
+                        self.go(At::Value)
+                    }
+                }
+            }
+            At::Value => {
+                let (text, ended) = feed.before(&[VALUE_END]);
+                self.arguments.text(&text, sink);
+                if ended.is_none() {
+                    return Progress::Wait;
+                }
+                self.arguments.end_value(sink);
+                self.go(At::Pairs)
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        false
+    }
+}
