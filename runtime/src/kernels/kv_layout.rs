@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "key head 2 of KvLayout { kind: F16")]
+    #[should_panic(expected = "key head 2 of KvLayout { content: KeysAndValues, kind: F16")]
     fn a_key_head_that_is_not_there_is_not_written() {
         let layout = layout(CodeBits::Eight, 64, 16.into());
         let mut memory = vec![0; 2 * layout.block_bytes()];
