@@ -1,6 +1,7 @@
 use super::affine::AffineMatrix;
 use super::config::ModelConfig;
 use super::family::Family;
+use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling};
 use super::quantization::{Quantization, Setting};
@@ -65,6 +66,25 @@ pub enum Storage {
     Affine(Quantization),
     /// As small floats with a scale per group.
     Micro(Microscaling),
+    /// As float8 with a scale per block.
+    Float8(Float8),
+}
+
+/// Scales of float8 weights.
+const FLOAT8_SCALES: &str = "weight_scale_inv";
+/// Scales of the activations, beside float8 weights: of no use where activations are floats.
+const ACTIVATION_SCALE: &str = "activation_scale";
+
+impl Storage {
+    /// Names of the tensors that make up a weight, below its module's path.
+    pub fn tensors(self) -> &'static [&'static str] {
+        match self {
+            Self::Dense(_) => &["weight"],
+            Self::Affine(_) => &["weight", "scales", "biases"],
+            Self::Micro(_) => &["weight", "scales"],
+            Self::Float8(_) => &["weight", FLOAT8_SCALES],
+        }
+    }
 }
 
 impl Blueprint {
@@ -101,7 +121,10 @@ impl Blueprint {
         let (mut unexpected, mut skipped) = (Vec::new(), 0);
         for name in checkpoint.names().filter(|name| !used.contains(*name)) {
             let tied_head = spec.tied && keys.head.as_deref().is_some_and(|head| name.starts_with(head));
-            if tied_head || is_skipped(name, &keys.prefix, spec.layers.len()) {
+            let (path, last) = name.rsplit_once('.').unwrap_or(("", name));
+            let beside = modules.get(path).map(|module| module.storage);
+            let activations = matches!(beside, Some(Storage::Float8(_))) && last == ACTIVATION_SCALE;
+            if tied_head || activations || is_skipped(name, &keys.prefix, spec.layers.len()) {
                 skipped += 1;
             } else {
                 unexpected.push(name.to_owned());
@@ -122,11 +145,15 @@ impl Blueprint {
 
     /// Bytes of `checkpoint` that the modules take from it.
     pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
-        let tensors = self.modules.iter().flat_map(|(path, module)| match module.kind {
-            ModuleKind::Vector => vec![checkpoint.get(path)],
-            _ => ["weight", "scales", "biases", "bias"].map(|name| checkpoint.get(&format!("{path}.{name}"))).into(),
-        });
-        tensors.flatten().map(|tensor| tensor.data.len() as u64).sum()
+        let bytes = |name: &str| checkpoint.get(name).map_or(0, |tensor| tensor.data.len() as u64);
+        let module = |(path, module): (&String, &Module)| match module.kind {
+            ModuleKind::Vector => bytes(path),
+            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm => {
+                let bias = if module.bias { bytes(&format!("{path}.bias")) } else { 0 };
+                bias + module.weight_bytes(checkpoint, path)
+            }
+        };
+        self.modules.iter().map(module).sum()
     }
 
     /// Path of the module `name` of layer `number`.
@@ -173,6 +200,12 @@ impl Blueprint {
 }
 
 impl Module {
+    /// Bytes of the tensors that make up its weight.
+    pub fn weight_bytes(&self, checkpoint: &Checkpoint, path: &str) -> u64 {
+        let tensors = self.storage.tensors().iter().filter_map(|name| checkpoint.get(&format!("{path}.{name}")));
+        tensors.map(|tensor| tensor.data.len() as u64).sum()
+    }
+
     /// The module's stored matrix, or one of several.
     ///
     /// # Errors
@@ -199,6 +232,13 @@ impl Module {
                 codes: tensor("weight")?,
                 scales: tensor("scales")?,
             }),
+            Storage::Float8(format) => Weight::Float8(Float8Matrix {
+                format,
+                outputs: self.outputs,
+                inputs: self.inputs,
+                codes: tensor("weight")?,
+                scales: tensor(FLOAT8_SCALES)?,
+            }),
         })
     }
 }
@@ -212,6 +252,37 @@ pub enum Weight<'a> {
     Affine(AffineMatrix<'a>),
     /// Small floats.
     Micro(MicroMatrix<'a>),
+    /// Float8.
+    Float8(Float8Matrix<'a>),
+}
+
+impl Weight<'_> {
+    /// Looks at what is small enough to be looked at before it is used.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] naming a tensor with a number that spoils many weights.
+    pub fn check(&self) -> Result<(), LoadError> {
+        match self {
+            Self::Dense(_) | Self::Affine(_) | Self::Micro(_) => Ok(()),
+            Self::Float8(matrix) => matrix.check(),
+        }
+    }
+
+    /// Widens the rows from `first` on that `out` has room for, `[rows, inputs]`.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if a tensor that has to be floats is not.
+    pub fn dequantize_rows(&self, first: usize, out: &mut [f32]) -> Result<(), LoadError> {
+        match self {
+            Self::Dense(tensor) => {
+                let first = first * tensor.shape.last().copied().unwrap_or(1);
+                tensor.widen(first..first + out.len(), out)
+            }
+            Self::Affine(matrix) => matrix.dequantize_rows(first, out),
+            Self::Micro(matrix) => matrix.dequantize_rows(first, out),
+            Self::Float8(matrix) => matrix.dequantize_rows(first, out),
+        }
+    }
 }
 
 /// The check in progress: which modules were found and which tensors they use.
@@ -374,10 +445,13 @@ impl<'a> Survey<'a> {
 
     /// How the matrices of `rows` rows (all dimensions but the last) are stored.
     fn storage(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
-        // A module is quantised if and only if it has scales: recipes leave modules out without saying so.
-        match self.checkpoint.get(&format!("{path}.scales")) {
-            Some(scales) => self.quantized(path, scales, rows, inputs),
-            None => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
+        // The tensors say whether a module is quantised: recipes leave modules out without saying so.
+        if let Some(scales) = self.checkpoint.get(&format!("{path}.scales")) {
+            return self.quantized(path, scales, rows, inputs);
+        }
+        match self.checkpoint.get(&format!("{path}.weight")).map(|weight| weight.dtype) {
+            Some(Dtype::F8_E4M3) => self.float8(path, rows, inputs),
+            _ => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
         }
     }
 
@@ -413,6 +487,34 @@ impl<'a> Survey<'a> {
             Setting::Micro(format) => {
                 self.take(format!("{path}.scales"))?;
                 Ok(Storage::Micro(format))
+            }
+        }
+    }
+
+    fn float8(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
+        let codes = self.take(format!("{path}.weight"))?;
+        let &[outputs] = rows else {
+            return Err(LoadError::quantization(format!("type of {}", codes.name), "F8_E4M3, in a stack of matrices"));
+        };
+        if codes.shape != [outputs, inputs] {
+            let reason = format!("shape {:?}, expected {:?}", codes.shape, [outputs, inputs]);
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        let scales = self.take(format!("{path}.{FLOAT8_SCALES}"))?;
+        if !is_float(scales.dtype) {
+            return Err(LoadError::quantization(format!("type of {}", scales.name), format!("{:?}", scales.dtype)));
+        }
+        let blocks = self.config.quantization.float8();
+        let fits = |format: &Float8| scales.shape == format.scales(outputs, inputs);
+        match blocks.filter(fits) {
+            Some(blocks) => Ok(Storage::Float8(blocks)),
+            None if scales.elements() == 1 => Ok(Storage::Float8(Float8::Whole)),
+            None => {
+                let expected = blocks.map_or_else(
+                    || "but config.json names no `weight_block_size`".to_owned(),
+                    |blocks| format!("expected {:?}", blocks.scales(outputs, inputs)),
+                );
+                Err(LoadError::invalid(scales.name, format!("shape {:?}, {expected}", scales.shape)))
             }
         }
     }

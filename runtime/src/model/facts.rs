@@ -142,6 +142,7 @@ fn name(storage: Storage) -> String {
         Storage::Dense(dtype) => float_name(dtype).to_owned(),
         Storage::Affine(quantization) => quantization.to_string(),
         Storage::Micro(format) => format.to_string(),
+        Storage::Float8(format) => format.to_string(),
     }
 }
 

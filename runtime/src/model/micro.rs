@@ -134,15 +134,26 @@ pub fn e8m0(byte: u8) -> f32 {
 }
 
 /// A sign, four bits of exponent and three of mantissa; without infinities.
-fn e4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (byte >> 3 & 15, f32::from(byte & 7));
-    let magnitude = match (exponent, byte & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 8.0 * 2_f32.powi(-6),
-        _ => (1.0 + mantissa / 8.0) * 2_f32.powi(i32::from(exponent) - 7),
-    };
-    if byte & 128 == 0 { magnitude } else { -magnitude }
+pub fn e4m3(byte: u8) -> f32 {
+    E4M3[usize::from(byte)]
 }
+
+/// The values of [`e4m3`]: whole matrices are looked up in it.
+static E4M3: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (sign, exponent, mantissa) = ((byte as u32) >> 7, (byte as u32) >> 3 & 15, (byte as u32) & 7);
+        let magnitude = match (exponent, mantissa) {
+            (15, 7) => f32::NAN,
+            (0, _) => mantissa as f32 / 512.0,
+            _ => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
+        };
+        table[byte] = if sign == 0 { magnitude } else { -magnitude };
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

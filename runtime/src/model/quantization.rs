@@ -1,3 +1,4 @@
+use super::float8::Float8;
 use super::micro::Microscaling;
 use crate::checkpoint::LoadError;
 use serde_json::{Map, Value};
@@ -28,26 +29,40 @@ pub struct QuantizationMap {
     global: Option<Setting>,
     /// Modules that are named: their own setting, or `None` for "not quantised".
     named: BTreeMap<String, Option<Setting>>,
+    /// What shares a scale of float8 weights.
+    float8: Option<Float8>,
 }
 
 const WIDTHS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 const GROUPS: [usize; 3] = [32, 64, 128];
 
 impl QuantizationMap {
-    /// Reads `quantization` (or `quantization_config`, which MLX converters write as a copy).
+    /// Reads `quantization` (or `quantization_config`, which MLX converters write as a copy) of the configuration, or of
+    /// its language model's part.
     ///
     /// # Errors
     /// [`LoadError::UnsupportedQuantization`] for any other method, mode, width or group.
     pub(super) fn parse(config: &Value) -> Result<Self, LoadError> {
-        let (key, object) = match (config.get("quantization"), config.get("quantization_config")) {
-            (Some(Value::Object(object)), _) => ("quantization", object),
-            (_, Some(Value::Object(object))) => ("quantization_config", object),
-            _ => return Ok(Self::default()),
+        const PLACES: [(&str, &str); 4] = [
+            ("quantization", "/quantization"),
+            ("quantization_config", "/quantization_config"),
+            ("text_config.quantization", "/text_config/quantization"),
+            ("text_config.quantization_config", "/text_config/quantization_config"),
+        ];
+        let object = |place| config.pointer(place).and_then(Value::as_object);
+        let Some((key, object)) = PLACES.iter().find_map(|(key, place)| Some((*key, object(place)?))) else {
+            return Ok(Self::default());
         };
-        if let Some(method) = object.get("quant_method").filter(|method| !method.is_null()) {
-            return Err(LoadError::quantization(format!("{key}.quant_method"), plain(method)));
+        match object.get("quant_method").filter(|method| !method.is_null()) {
+            None => Self::mlx(key, object),
+            Some(method) if method == "fp8" => Ok(Self { float8: float8(key, object)?, ..Self::default() }),
+            Some(method) => Err(LoadError::quantization(format!("{key}.quant_method"), plain(method))),
         }
-        let mut map = Self { global: setting(key, object)?, named: BTreeMap::new() };
+    }
+
+    /// MLX's: a general setting, and others by module.
+    fn mlx(key: &str, object: &Map<String, Value>) -> Result<Self, LoadError> {
+        let mut map = Self { global: setting(key, object)?, ..Self::default() };
         for (path, value) in object {
             match value {
                 Value::Object(own) => {
@@ -65,6 +80,11 @@ impl QuantizationMap {
     /// The checkpoint's general setting.
     pub fn global(&self) -> Option<Setting> {
         self.global
+    }
+
+    /// What shares a scale of float8 weights that have more than one.
+    pub(super) fn float8(&self) -> Option<Float8> {
+        self.float8
     }
 
     /// What the configuration says about the module at `path`: `None` if it does not name it.
@@ -155,6 +175,21 @@ fn setting(key: &str, object: &Map<String, Value>) -> Result<Option<Setting>, Lo
     Ok(bits.zip(group_size).map(|(bits, group_size)| Setting::Affine(Quantization { bits, group_size })))
 }
 
+/// Reads `weight_block_size`; missing, every matrix has one scale.
+fn float8(key: &str, object: &Map<String, Value>) -> Result<Option<Float8>, LoadError> {
+    let given = |name: &str| object.get(name).filter(|value| !value.is_null());
+    if let Some(format) = given("fmt").filter(|format| !["e4m3", "float8_e4m3fn"].iter().any(|known| *format == known))
+    {
+        return Err(LoadError::quantization(format!("{key}.fmt"), plain(format)));
+    }
+    let Some(block) = given("weight_block_size") else { return Ok(None) };
+    let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    match block.as_array().map(|sizes| sizes.iter().map(size).collect::<Vec<_>>()).as_deref() {
+        Some(&[Some(rows), Some(columns)]) => Ok(Some(Float8::Blocks { rows, columns })),
+        _ => Err(LoadError::quantization(format!("{key}.weight_block_size"), block)),
+    }
+}
+
 /// A JSON value as a person would say it: strings without quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -196,7 +231,7 @@ mod tests {
         assert!(
             refused(json!({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}})).contains("group_size")
         );
-        assert!(refused(json!({"quantization_config": {"quant_method": "fp8"}})).contains("quant_method"));
+        assert!(refused(json!({"quantization_config": {"quant_method": "awq"}})).contains("quant_method"));
         assert!(refused(json!({"quantization": {"bits": 7, "group_size": 64}})).contains("quantization.bits` is `7"));
         assert!(refused(json!({"quantization": {"bits": 4, "group_size": 48}})).contains("48"));
     }
@@ -241,6 +276,22 @@ mod tests {
         assert_eq!(map.of_module("m", true, 64, 8, 256).unwrap(), Setting::Micro(Microscaling::Mxfp8));
         assert_eq!(map.of_module("m", true, 32, 4, 256).unwrap_err().outcome(), "unsupported_quantization");
         assert_eq!(map.of_module("router", true, 32, 8, 256).unwrap_err().outcome(), "invalid_checkpoint");
+    }
+
+    #[test]
+    fn blocks_of_float8_weights_are_read_wherever_they_are_written() {
+        let own = json!({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 64]});
+        let blocks = Some(Float8::Blocks { rows: 128, columns: 64 });
+        let read = |config: Value| QuantizationMap::parse(&config).unwrap().float8();
+        assert_eq!(read(json!({"quantization_config": own})), blocks);
+        assert_eq!(read(json!({"text_config": {"quantization_config": own}})), blocks);
+        assert_eq!(read(json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": null}})), None);
+
+        let with = |key: &str, value: Value| json!({"quantization_config": {"quant_method": "fp8", key: value}});
+        assert!(refused(with("fmt", json!("e5m2"))).contains("`quantization_config.fmt` is `e5m2`"));
+        for sizes in [json!([128]), json!([0, 128]), json!([1, 2, 3]), json!(128)] {
+            assert!(refused(with("weight_block_size", sizes)).contains("weight_block_size"));
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@ use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
 use crate::model::affine::unpack;
-use crate::model::micro::{e8m0, twice_e2m1};
-use crate::model::{Microscaling, Module, Quantization, Storage};
+use crate::model::micro::{e4m3, e8m0, twice_e2m1};
+use crate::model::{Float8, Microscaling, Module, Quantization, Storage};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -54,6 +54,13 @@ enum Parts {
         codes: Stored,
         scales: Stored,
     },
+    /// The scales are those of the whole matrix, of which this one's rows begin at `first`: a block may begin before them.
+    Float8 {
+        format: Float8,
+        codes: Stored,
+        scales: Column,
+        first: usize,
+    },
     /// The columns are the rows of another matrix.
     Turned(Box<StoredMatrix>),
 }
@@ -75,7 +82,13 @@ impl StoredMatrix {
     ///
     /// # Errors
     /// [`LoadError`] if a tensor is not there or of another type.
-    pub(super) fn find(checkpoint: &Checkpoint, module: &Module, path: &str, part: usize) -> Result<Self, LoadError> {
+    pub(super) fn find(
+        checkpoint: &Checkpoint,
+        module: &Module,
+        path: &str,
+        part: usize,
+        mode: ComputeMode,
+    ) -> Result<Self, LoadError> {
         let stored = |name: &str| {
             let whole = checkpoint.stored(&format!("{path}.{name}"))?;
             let size = whole.len() / module.parts;
@@ -110,6 +123,10 @@ impl StoredMatrix {
                 };
                 (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")? })
             }
+            Storage::Float8(format) => {
+                let (codes, scales) = (stored("weight")?, column("weight_scale_inv")?);
+                (Layout::Dense { kind: widened(mode), k }, Parts::Float8 { format, codes, scales, first: 0 })
+            }
         };
         Ok(Self { outputs: module.outputs, inputs: k, layout, parts })
     }
@@ -132,6 +149,10 @@ impl StoredMatrix {
             },
             Parts::Micro { format, codes, scales } => {
                 Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales) }
+            }
+            Parts::Float8 { format, codes, scales, first } => {
+                let first = first + rows.start;
+                Parts::Float8 { format: *format, codes: cut(codes), scales: scales.clone(), first }
             }
             Parts::Turned(_) => unreachable!("rows are taken before they are turned"),
         };
@@ -199,6 +220,17 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
+            (Layout::Dense { kind, k }, Parts::Float8 { format, codes, scales, first }) => {
+                let (mut values, mut bytes) = (vec![0.0; *k], vec![0; rows.len() * k * kind.bytes()]);
+                let mut row_scales = vec![0.0; format.scales(1, *k)[1]];
+                for (row, bytes) in rows.zip(bytes.chunks_exact_mut(k * kind.bytes())) {
+                    let at = format.scale_row(first + row) * row_scales.len();
+                    row_scales.iter_mut().zip(at..).for_each(|(to, i)| *to = scales.kind.read(&scales.bytes, i));
+                    format.dequantize_row(self.rows_of(codes, row..row + 1), &row_scales, &mut values);
+                    kind.write_all(bytes, &values);
+                }
+                pack_dense_rows(form, *kind, *k, &bytes, place);
+            }
             (Layout::Dense { kind, k }, Parts::Turned(source)) => {
                 let mut bytes = vec![0; rows.len() * k * kind.bytes()];
                 let mut values = [0.0; TILE];
@@ -211,7 +243,7 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
-            (Layout::Affine(_), Parts::Floats { .. } | Parts::Turned(_))
+            (Layout::Affine(_), Parts::Floats { .. } | Parts::Float8 { .. } | Parts::Turned(_))
             | (Layout::Dense { .. }, Parts::Affine { .. }) => {
                 unreachable!("layout and parts are made together")
             }
@@ -239,6 +271,13 @@ impl StoredMatrix {
                 format.dequantize_row(self.rows_of(codes, rows.clone()), self.rows_of(scales, rows), &mut whole);
                 out.copy_from_slice(&whole[first..first + out.len()]);
             }
+            Parts::Float8 { format, codes, scales, first: before } => {
+                let codes = &self.rows_of(codes, rows)[first..];
+                let at = format.scale_row(before + row) * format.scales(1, self.inputs)[1];
+                for ((out, code), column) in out.iter_mut().zip(codes).zip(first..) {
+                    *out = e4m3(*code) * scales.kind.read(&scales.bytes, at + format.scale_column(column));
+                }
+            }
             Parts::Turned(_) => unreachable!("what is turned is not turned again"),
         }
     }
@@ -264,6 +303,8 @@ impl StoredMatrix {
             Parts::Floats { floats, .. } => [Some(floats), None, None],
             Parts::Affine { codes, scales, biases, .. } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
             Parts::Micro { codes, scales, .. } => [Some(codes), Some(scales), None],
+            // The scales were read when they were checked.
+            Parts::Float8 { codes, .. } => [Some(codes), None, None],
             Parts::Turned(_) => [None; 3],
         };
         tensors.into_iter().flatten()
@@ -314,6 +355,14 @@ fn affine_scales(scales: &[u8]) -> (Vec<u8>, Vec<u8>) {
         Float::Bf16.write(&mut biases, i, -f32::from(MXFP4_ZERO) * half);
     }
     (to, biases)
+}
+
+/// Type of the tiles of weights whose values have more digits than bfloat16, and that no kernel multiplies as they are.
+pub(super) fn widened(mode: ComputeMode) -> Float {
+    match mode {
+        ComputeMode::F32 => Float::F32,
+        ComputeMode::Int8 | ComputeMode::Int16 => Float::Bf16,
+    }
 }
 
 fn float_kind(name: &str, dtype: Dtype) -> Result<Float, LoadError> {

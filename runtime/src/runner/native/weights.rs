@@ -1,6 +1,6 @@
 use super::buffers::Preparation;
 use super::memory::HugeBytes;
-use super::stored::{Layout, MXFP4_BITS, StoredMatrix};
+use super::stored::{Layout, MXFP4_BITS, StoredMatrix, widened};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
 use crate::kernels::{
@@ -208,7 +208,7 @@ impl Matrix {
 }
 
 /// Bytes of memory that the weights of a model take once it is loaded; of `mapped` ones only what is not in the file.
-pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
+pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
         let elements = module.parts * module.outputs.next_multiple_of(TILE) * module.inputs;
@@ -223,6 +223,7 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
                 elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
             }
             Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
+            Storage::Float8(_) => elements * widened(mode).bytes(),
         };
         (matrix + bias) as u64
     };
