@@ -470,3 +470,20 @@ fn a_float8_matrix_may_have_one_scale() {
     assert!(blueprint.unexpected.is_empty() && blueprint.skipped > 0);
     assert!(ModelFacts::of(&blueprint).storage.iter().any(|(name, _)| name == "fp8"));
 }
+
+#[test]
+fn packed_codes_are_those_of_their_shape_and_of_the_configuration() {
+    let config = |folder: &TempDir| folder.path().join("config.json");
+    let group = "/text_config/quantization_config/config_groups/group_0/weights/group_size";
+    let expert = "language_model.model.layers.0.mlp.experts.0.up_proj";
+
+    let folder = copy("kimi-k25-int4");
+    edit_json(config(&folder), |config| *config.pointer_mut(group).unwrap() = json!(64));
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("weight_packed`: the shapes say 4-bit, group 32"), "{text}");
+
+    let folder = copy("kimi-k25-int4");
+    edit_tensors(folder.path(), |tensors| tensors.get_mut(&format!("{expert}.weight_shape")).unwrap().2[0] += 1);
+    assert!(fails(folder.path()).1.contains("weight_shape`: not the shape"));
+}

@@ -4,7 +4,7 @@ use super::family::Family;
 use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling};
-use super::quantization::{Quantization, Setting};
+use super::quantization::{PACKED_BITS, Quantization, Setting};
 use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +64,8 @@ pub enum Storage {
     Dense(Dtype),
     /// As MLX affine codes.
     Affine(Quantization),
+    /// As affine codes whose middle is zero, packed by compressed-tensors.
+    Packed(Quantization),
     /// As small floats with a scale per group.
     Micro(Microscaling),
     /// As float8 with a scale per block.
@@ -81,6 +83,7 @@ impl Storage {
         match self {
             Self::Dense(_) => &["weight"],
             Self::Affine(_) => &["weight", "scales", "biases"],
+            Self::Packed(_) => &["weight_packed", "weight_scale"],
             Self::Micro(_) => &["weight", "scales"],
             Self::Float8(_) => &["weight", FLOAT8_SCALES],
         }
@@ -223,7 +226,15 @@ impl Module {
                 inputs: self.inputs,
                 codes: tensor("weight")?,
                 scales: tensor("scales")?,
-                biases: tensor("biases")?,
+                biases: Some(tensor("biases")?),
+            }),
+            Storage::Packed(quantization) => Weight::Affine(AffineMatrix {
+                quantization,
+                outputs: self.outputs,
+                inputs: self.inputs,
+                codes: tensor("weight_packed")?,
+                scales: tensor("weight_scale")?,
+                biases: None,
             }),
             Storage::Micro(format) => Weight::Micro(MicroMatrix {
                 format,
@@ -449,6 +460,9 @@ impl<'a> Survey<'a> {
         if let Some(scales) = self.checkpoint.get(&format!("{path}.scales")) {
             return self.quantized(path, scales, rows, inputs);
         }
+        if self.checkpoint.get(&format!("{path}.weight_packed")).is_some() {
+            return self.packed(path, rows, inputs);
+        }
         match self.checkpoint.get(&format!("{path}.weight")).map(|weight| weight.dtype) {
             Some(Dtype::F8_E4M3) => self.float8(path, rows, inputs),
             _ => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
@@ -489,6 +503,45 @@ impl<'a> Survey<'a> {
                 Ok(Storage::Micro(format))
             }
         }
+    }
+
+    fn packed(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
+        let [codes, scales, shape] =
+            ["weight_packed", "weight_scale", "weight_shape"].map(|name| self.take(format!("{path}.{name}")));
+        let (codes, scales, shape) = (codes?, scales?, shape?);
+        let &[outputs] = rows else {
+            return Err(LoadError::quantization(codes.name, "a stack of matrices"));
+        };
+        if codes.dtype != Dtype::I32 {
+            return Err(LoadError::quantization(format!("type of {}", codes.name), format!("{:?}", codes.dtype)));
+        }
+        if !is_float(scales.dtype) {
+            return Err(LoadError::quantization(format!("type of {}", scales.name), format!("{:?}", scales.dtype)));
+        }
+        if whole_numbers(&shape).is_none_or(|shape| shape != [outputs as u64, inputs as u64]) {
+            return Err(LoadError::invalid(shape.name, format!("not the shape {:?}", [outputs, inputs])));
+        }
+        let groups = scales.shape.last().copied().unwrap_or(0);
+        if codes.shape != [outputs, inputs * PACKED_BITS / 32]
+            || scales.shape != [outputs, groups]
+            || groups == 0
+            || !inputs.is_multiple_of(groups)
+            || !inputs.is_multiple_of(32 / PACKED_BITS)
+        {
+            let reason = format!(
+                "codes {:?} and scales {:?} are not those of {:?}",
+                codes.shape,
+                scales.shape,
+                [outputs, inputs]
+            );
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        let quantization = Quantization { bits: PACKED_BITS, group_size: inputs / groups };
+        if !self.config.quantization.packs(quantization) {
+            let reason = format!("the shapes say {quantization}, of which config.json knows nothing");
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        Ok(Storage::Packed(quantization))
     }
 
     fn float8(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
@@ -538,5 +591,15 @@ impl<'a> Survey<'a> {
         let tensor = self.checkpoint.tensor(&name)?;
         self.used.insert(name);
         Ok(tensor)
+    }
+}
+
+/// The elements of a small tensor of whole numbers; none if they are of another type.
+fn whole_numbers(tensor: &TensorView<'_>) -> Option<Vec<u64>> {
+    let bytes = tensor.data;
+    match tensor.dtype {
+        Dtype::I32 => bytes.as_chunks().0.iter().map(|n| u64::try_from(i32::from_le_bytes(*n)).ok()).collect(),
+        Dtype::I64 => bytes.as_chunks().0.iter().map(|n| u64::try_from(i64::from_le_bytes(*n)).ok()).collect(),
+        _ => None,
     }
 }

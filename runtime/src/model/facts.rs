@@ -141,6 +141,7 @@ fn name(storage: Storage) -> String {
     match storage {
         Storage::Dense(dtype) => float_name(dtype).to_owned(),
         Storage::Affine(quantization) => quantization.to_string(),
+        Storage::Packed(quantization) => format!("{quantization}, packed"),
         Storage::Micro(format) => format.to_string(),
         Storage::Float8(format) => format.to_string(),
     }

@@ -31,10 +31,14 @@ pub struct QuantizationMap {
     named: BTreeMap<String, Option<Setting>>,
     /// What shares a scale of float8 weights.
     float8: Option<Float8>,
+    /// Widths and groups of whole numbers around zero, packed as compressed-tensors does.
+    packed: Vec<Quantization>,
 }
 
 const WIDTHS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 const GROUPS: [usize; 3] = [32, 64, 128];
+/// Width of codes that compressed-tensors packs; others are read by nobody here.
+pub(super) const PACKED_BITS: usize = 4;
 
 impl QuantizationMap {
     /// Reads `quantization` (or `quantization_config`, which MLX converters write as a copy) of the configuration, or of
@@ -56,6 +60,9 @@ impl QuantizationMap {
         match object.get("quant_method").filter(|method| !method.is_null()) {
             None => Self::mlx(key, object),
             Some(method) if method == "fp8" => Ok(Self { float8: float8(key, object)?, ..Self::default() }),
+            Some(method) if method == "compressed-tensors" => {
+                Ok(Self { packed: packed(key, object)?, ..Self::default() })
+            }
             Some(method) => Err(LoadError::quantization(format!("{key}.quant_method"), plain(method))),
         }
     }
@@ -85,6 +92,11 @@ impl QuantizationMap {
     /// What shares a scale of float8 weights that have more than one.
     pub(super) fn float8(&self) -> Option<Float8> {
         self.float8
+    }
+
+    /// Whether there may be modules of such whole numbers around zero.
+    pub(super) fn packs(&self, quantization: Quantization) -> bool {
+        self.packed.contains(&quantization)
     }
 
     /// What the configuration says about the module at `path`: `None` if it does not name it.
@@ -190,6 +202,40 @@ fn float8(key: &str, object: &Map<String, Value>) -> Result<Option<Float8>, Load
     }
 }
 
+/// Reads the groups of compressed-tensors. Which modules they are for is told by the tensors, as is what a module has
+/// besides: offsets and orders of inputs are tensors that nobody asks for.
+fn packed(key: &str, object: &Map<String, Value>) -> Result<Vec<Quantization>, LoadError> {
+    let refuse = |key: String, value: Option<&Value>| {
+        Err(LoadError::quantization(key, value.map_or_else(|| "missing".to_owned(), plain)))
+    };
+    let is = |value: Option<&Value>, wanted: &str| value.and_then(Value::as_str) == Some(wanted);
+    if !is(object.get("format"), "pack-quantized") {
+        return refuse(format!("{key}.format"), object.get("format"));
+    }
+    let mut all = Vec::new();
+    for (name, group) in object.get("config_groups").and_then(Value::as_object).into_iter().flatten() {
+        let key = format!("{key}.config_groups.{name}");
+        let own = group.get("format").filter(|format| !format.is_null());
+        if own.is_some() && !is(own, "pack-quantized") {
+            return refuse(format!("{key}.format"), own);
+        }
+        let of = |name: &str| group.pointer(&format!("/weights/{name}"));
+        let number = |name: &str| of(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let unknown = [
+            ("num_bits", number("num_bits") == Some(PACKED_BITS)),
+            ("type", is(of("type"), "int")),
+            ("symmetric", of("symmetric").and_then(Value::as_bool) == Some(true)),
+            ("strategy", is(of("strategy"), "group")),
+            ("group_size", number("group_size").is_some_and(|size| GROUPS.contains(&size))),
+        ];
+        if let Some((name, _)) = unknown.iter().find(|(_, known)| !known) {
+            return refuse(format!("{key}.weights.{name}"), of(name));
+        }
+        all.extend(number("group_size").map(|group_size| Quantization { bits: PACKED_BITS, group_size }));
+    }
+    Ok(all)
+}
+
 /// A JSON value as a person would say it: strings without quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -291,6 +337,38 @@ mod tests {
         assert!(refused(with("fmt", json!("e5m2"))).contains("`quantization_config.fmt` is `e5m2`"));
         for sizes in [json!([128]), json!([0, 128]), json!([1, 2, 3]), json!(128)] {
             assert!(refused(with("weight_block_size", sizes)).contains("weight_block_size"));
+        }
+    }
+
+    #[test]
+    fn packed_whole_numbers_are_accepted_in_four_symmetric_bits_only() {
+        let with = |place: &str, value: Value| {
+            let mut config = json!({"quantization_config": {
+                "quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"],
+                "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": null, "weights": {
+                    "num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 32,
+                }}},
+            }});
+            *config.pointer_mut(&format!("/quantization_config{place}")).unwrap() = value;
+            config
+        };
+        let weights = |name: &str| format!("/config_groups/group_0/weights/{name}");
+
+        let map = QuantizationMap::parse(&with(&weights("group_size"), json!(128))).unwrap();
+        assert!(map.packs(Quantization { bits: 4, group_size: 128 }));
+        assert!(!map.packs(Quantization { bits: 4, group_size: 32 }));
+
+        assert!(refused(with("/format", json!("float-quantized"))).contains("quantization_config.format"));
+        for (name, value) in [
+            ("num_bits", json!(8)),
+            ("type", json!("float")),
+            ("symmetric", json!(false)),
+            ("strategy", json!("channel")),
+            ("group_size", json!(48)),
+        ] {
+            let text = refused(with(&weights(name), value.clone()));
+            let said = format!("`quantization_config.config_groups.group_0.weights.{name}` is `{}`", plain(&value));
+            assert!(text.contains(&said), "{text}");
         }
     }
 

@@ -39,7 +39,7 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
         match module.storage {
             Storage::Dense(dtype) => sum.weights += floats(dtype),
             Storage::Micro(_) | Storage::Float8(_) => sum.weights += floats(Dtype::BF16),
-            Storage::Affine(quantization) => {
+            Storage::Affine(quantization) | Storage::Packed(quantization) => {
                 let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode != ComputeMode::F32);
                 let Some(form) = form else {
                     sum.weights += 4 * elements;

@@ -1,7 +1,7 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
-use crate::model::affine::unpack;
+use crate::model::affine::{centre, unpack};
 use crate::model::micro::{e4m3, e8m0, twice_e2m1};
 use crate::model::{Float8, Microscaling, Module, Quantization, Storage};
 use std::borrow::Cow;
@@ -45,7 +45,8 @@ enum Parts {
     Affine {
         codes: Stored,
         scales: Column,
-        biases: Column,
+        /// None: the middle code is zero.
+        biases: Option<Column>,
         bits: usize,
         group: usize,
     },
@@ -108,7 +109,18 @@ impl StoredMatrix {
                 let (scales, biases) = (column("scales")?, column("biases")?);
                 let kind = if scales.kind == biases.kind { scales.kind } else { Float::F32 };
                 let layout = AffineLayout { bits, group, scales: kind, k };
+                let biases = Some(biases);
                 (Layout::Affine(layout), Parts::Affine { codes: stored("weight")?, scales, biases, bits, group })
+            }
+            Storage::Packed(Quantization { bits, group_size: group }) => {
+                let (codes, scales) = (stored("weight_packed")?, column("weight_scale")?);
+                let kind = match scales.kind {
+                    // Its range may be too small for the biases.
+                    Float::F16 => Float::F32,
+                    kind @ (Float::Bf16 | Float::F32) => kind,
+                };
+                let layout = AffineLayout { bits, group, scales: kind, k };
+                (Layout::Affine(layout), Parts::Affine { codes, scales, biases: None, bits, group })
             }
             Storage::Micro(format) => {
                 let layout = match format {
@@ -143,7 +155,7 @@ impl StoredMatrix {
             Parts::Affine { codes, scales, biases, bits, group } => Parts::Affine {
                 codes: cut(codes),
                 scales: column(scales),
-                biases: column(biases),
+                biases: biases.as_ref().map(column),
                 bits: *bits,
                 group: *group,
             },
@@ -195,11 +207,12 @@ impl StoredMatrix {
     pub(super) fn pack(&self, form: Form, tile: usize, place: &mut [u8]) {
         let rows = self.rows(tile..tile + 1);
         match (&self.layout, &self.parts) {
-            (Layout::Affine(layout), Parts::Affine { codes, scales, biases, .. }) => {
-                let (scales, biases) = (
-                    self.values(scales, rows.clone(), layout.scales),
-                    self.values(biases, rows.clone(), layout.scales),
-                );
+            (Layout::Affine(layout), Parts::Affine { codes, scales, biases, bits, .. }) => {
+                let scales = self.values(scales, rows.clone(), layout.scales);
+                let biases = match biases {
+                    Some(biases) => self.values(biases, rows.clone(), layout.scales),
+                    None => Cow::Owned(centred(&scales, layout.scales, *bits)),
+                };
                 let rows = AffineRows { codes: self.rows_of(codes, rows), scales: &scales, biases: &biases };
                 layout.pack_rows(form, &rows, place);
             }
@@ -261,7 +274,10 @@ impl StoredMatrix {
             Parts::Affine { codes, scales, biases, bits, group } => {
                 let (codes, number) = (self.rows_of(codes, rows.clone()), first / group);
                 let scale = scales.kind.read(self.rows_of(&scales.bytes, rows.clone()), number);
-                let bias = biases.kind.read(self.rows_of(&biases.bytes, rows), number);
+                let bias = match biases {
+                    Some(biases) => biases.kind.read(self.rows_of(&biases.bytes, rows), number),
+                    None => -centre(*bits) * scale,
+                };
                 let mut unpacked = [0; TILE];
                 unpack(&codes[first * bits / 8..(first + TILE) * bits / 8], *bits, &mut unpacked);
                 out.iter_mut().zip(unpacked).for_each(|(to, code)| *to = f32::from(code) * scale + bias);
@@ -301,7 +317,9 @@ impl StoredMatrix {
         };
         let tensors = match parts {
             Parts::Floats { floats, .. } => [Some(floats), None, None],
-            Parts::Affine { codes, scales, biases, .. } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
+            Parts::Affine { codes, scales, biases, .. } => {
+                [Some(codes), Some(&scales.bytes), biases.as_ref().map(|of| &of.bytes)]
+            }
             Parts::Micro { codes, scales, .. } => [Some(codes), Some(scales), None],
             // The scales were read when they were checked.
             Parts::Float8 { codes, .. } => [Some(codes), None, None],
@@ -330,6 +348,13 @@ impl StoredMatrix {
         (0..values).for_each(|i| kind.write(&mut widened, i, column.kind.read(stored, i)));
         Cow::Owned(widened)
     }
+}
+
+/// Biases that make the middle code zero.
+fn centred(scales: &[u8], kind: Float, bits: usize) -> Vec<u8> {
+    let mut biases = vec![0; scales.len()];
+    (0..scales.len() / kind.bytes()).for_each(|i| kind.write(&mut biases, i, -centre(bits) * kind.read(scales, i)));
+    biases
 }
 
 /// Rows of e2m1 codes as rows of five-bit codes, each a little-endian bit stream.

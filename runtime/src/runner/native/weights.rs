@@ -217,7 +217,9 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> 
             _ if mapped => 0,
             Storage::Dense(dtype) => elements * element_bytes(dtype),
             // Codes, and a scale and a bias per group of at most four bytes each.
-            Storage::Affine(Quantization { bits, group_size }) => elements * bits / 8 + elements / group_size * 8,
+            Storage::Affine(Quantization { bits, group_size }) | Storage::Packed(Quantization { bits, group_size }) => {
+                elements * bits / 8 + elements / group_size * 8
+            }
             // As `StoredMatrix` lays them out.
             Storage::Micro(format @ Microscaling::Mxfp4) => {
                 elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
