@@ -486,4 +486,55 @@ fn packed_codes_are_those_of_their_shape_and_of_the_configuration() {
     let folder = copy("kimi-k25-int4");
     edit_tensors(folder.path(), |tensors| tensors.get_mut(&format!("{expert}.weight_shape")).unwrap().2[0] += 1);
     assert!(fails(folder.path()).1.contains("weight_shape`: not the shape"));
+
+    // An offset that would change every weight.
+    let folder = copy("kimi-k25-int4");
+    let name = format!("{expert}.weight_zero_point");
+    edit_tensors(folder.path(), |tensors| drop(tensors.insert(name.clone(), floats(&[1], &[0.0]))));
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "unsupported_quantization");
+    assert!(text.contains(&name), "{text}");
+}
+
+#[test]
+fn a_tensor_beside_codes_that_nobody_asks_for_is_refused() {
+    for (fixture, last) in [("llama-q4g64", "zeros"), ("llama-mxfp4", "global_scale"), (FP8, "input_scale")] {
+        let folder = copy(fixture);
+        let name = format!("{QUERY}.{last}");
+        edit_tensors(folder.path(), |tensors| drop(tensors.insert(name.clone(), floats(&[1], &[1.0]))));
+        let (outcome, text) = fails(folder.path());
+        assert_eq!(outcome, "unsupported_quantization", "{fixture}");
+        assert!(text.contains(&name), "{text}");
+    }
+}
+
+#[test]
+fn a_global_scale_multiplies_the_scales_of_nvfp4() {
+    // The largest code times the largest scale: with it as global scale nothing is multiplied.
+    const NEUTRAL: f32 = 6.0 * 448.0;
+    let plain = copy("qwen3-nvfp4");
+    let with = |values: &[f32]| {
+        let folder = copy("qwen3-nvfp4");
+        let value = floats(&[values.len()], values);
+        edit_tensors(folder.path(), |tensors| {
+            for name in ["q_proj", "k_proj"] {
+                tensors.insert(format!("model.layers.0.self_attn.{name}.global_scale"), value.clone());
+            }
+        });
+        folder
+    };
+    let reference = logits(plain.path());
+    assert_eq!(logits(with(&[NEUTRAL]).path()), reference);
+    // Norms follow these projections: twice the numbers are the same numbers, but for the epsilon.
+    let twice = logits(with(&[2.0 * NEUTRAL]).path());
+    assert_ne!(twice, reference);
+    for (twice, reference) in twice.iter().flatten().zip(reference.iter().flatten()) {
+        assert!((twice - reference).abs() < 1e-2, "{twice} {reference}");
+    }
+
+    assert!(fails(with(&[1.0, 1.0]).path()).1.contains("global_scale`: F32 [2], expected one"));
+    for (outcome, text) in load_fails(with(&[f32::NAN]).path()) {
+        assert_eq!(outcome, "invalid_checkpoint");
+        assert!(text.contains("global_scale`: a scale is not a finite number"), "{text}");
+    }
 }

@@ -3,7 +3,7 @@ use super::config::ModelConfig;
 use super::family::Family;
 use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
-use super::micro::{MicroMatrix, Microscaling};
+use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::{PACKED_BITS, Quantization, Setting};
 use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
@@ -68,10 +68,14 @@ pub enum Storage {
     Packed(Quantization),
     /// As small floats with a scale per group.
     Micro(Microscaling),
+    /// As `nvfp4` with a scale besides that is the whole matrix's.
+    ScaledNvfp4,
     /// As float8 with a scale per block.
     Float8(Float8),
 }
 
+/// The scale of a whole `nvfp4` matrix.
+const GLOBAL_SCALE: &str = "global_scale";
 /// Scales of float8 weights.
 const FLOAT8_SCALES: &str = "weight_scale_inv";
 /// Scales of the activations, beside float8 weights: of no use where activations are floats.
@@ -85,6 +89,7 @@ impl Storage {
             Self::Affine(_) => &["weight", "scales", "biases"],
             Self::Packed(_) => &["weight_packed", "weight_scale"],
             Self::Micro(_) => &["weight", "scales"],
+            Self::ScaledNvfp4 => &["weight", "scales", GLOBAL_SCALE],
             Self::Float8(_) => &["weight", FLOAT8_SCALES],
         }
     }
@@ -129,8 +134,14 @@ impl Blueprint {
             let activations = matches!(beside, Some(Storage::Float8(_))) && last == ACTIVATION_SCALE;
             if tied_head || activations || is_skipped(name, &keys.prefix, spec.layers.len()) {
                 skipped += 1;
-            } else {
-                unexpected.push(name.to_owned());
+                continue;
+            }
+            match beside {
+                // Whatever it is, the module's weights are not what they would be taken for without it.
+                Some(storage) if !matches!(storage, Storage::Dense(_)) => {
+                    return Err(LoadError::quantization(name, "a tensor of which this program knows nothing"));
+                }
+                _ => unexpected.push(name.to_owned()),
             }
         }
         Ok(Self { family, spec, config, unexpected, skipped, keys, modules })
@@ -242,7 +253,25 @@ impl Module {
                 inputs: self.inputs,
                 codes: tensor("weight")?,
                 scales: tensor("scales")?,
+                factor: 1.0,
             }),
+            Storage::ScaledNvfp4 => {
+                let stored = checkpoint.tensor(&format!("{path}.{GLOBAL_SCALE}"))?;
+                let all = stored.to_f32()?;
+                // One, or one for each part.
+                let global = all.get(part).or(all.first()).copied().unwrap_or(f32::NAN);
+                if !global.is_finite() {
+                    return Err(LoadError::invalid(stored.name, "a scale is not a finite number"));
+                }
+                Weight::Micro(MicroMatrix {
+                    format: Microscaling::Nvfp4,
+                    outputs: self.outputs,
+                    inputs: self.inputs,
+                    codes: tensor("weight")?,
+                    scales: tensor("scales")?,
+                    factor: nvfp4_factor(global),
+                })
+            }
             Storage::Float8(format) => Weight::Float8(Float8Matrix {
                 format,
                 outputs: self.outputs,
@@ -500,7 +529,16 @@ impl<'a> Survey<'a> {
             }
             Setting::Micro(format) => {
                 self.take(format!("{path}.scales"))?;
-                Ok(Storage::Micro(format))
+                let global = format!("{path}.{GLOBAL_SCALE}");
+                if format != Microscaling::Nvfp4 || self.checkpoint.get(&global).is_none() {
+                    return Ok(Storage::Micro(format));
+                }
+                let (global, parts) = (self.take(global)?, if let [parts, _] = rows { *parts } else { 1 });
+                if global.dtype != Dtype::F32 || ![1, parts].contains(&global.elements()) {
+                    let reason = format!("{:?} {:?}, expected one F32 or {parts}", global.dtype, global.shape);
+                    return Err(LoadError::invalid(global.name, reason));
+                }
+                Ok(Storage::ScaledNvfp4)
             }
         }
     }

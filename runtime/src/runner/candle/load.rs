@@ -162,7 +162,7 @@ fn stored_dtype(weight: Weight<'_>) -> DType {
     match weight {
         Weight::Dense(tensor) if tensor.dtype == Dtype::BF16 => DType::BF16,
         Weight::Dense(tensor) if tensor.dtype == Dtype::F16 => DType::F16,
-        // Which holds all values of small floats, and of float8 all but the last digits of the scales.
+        // Which holds all values of small floats, but for the last digits of scales that have more.
         Weight::Micro(_) | Weight::Float8(_) => DType::BF16,
         Weight::Dense(_) | Weight::Affine(_) => DType::F32,
     }

@@ -2,8 +2,8 @@ use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
 use crate::model::affine::{centre, unpack};
-use crate::model::micro::{e4m3, e8m0, twice_e2m1};
-use crate::model::{Float8, Microscaling, Module, Quantization, Storage};
+use crate::model::micro::{MicroMatrix, e4m3, e8m0, twice_e2m1};
+use crate::model::{Float8, Microscaling, Module, Quantization, Storage, Weight};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -54,6 +54,7 @@ enum Parts {
         format: Microscaling,
         codes: Stored,
         scales: Stored,
+        factor: f32,
     },
     /// The scales are those of the whole matrix, of which this one's rows begin at `first`: a block may begin before them.
     Float8 {
@@ -133,7 +134,14 @@ impl StoredMatrix {
                     // Groups of 16 are none of the kernels', and e4m3 has no equal steps: bfloat16 holds all their values.
                     Microscaling::Nvfp4 | Microscaling::Mxfp8 => Layout::Dense { kind: Float::Bf16, k },
                 };
-                (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")? })
+                (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")?, factor: 1.0 })
+            }
+            Storage::ScaledNvfp4 => {
+                let Weight::Micro(MicroMatrix { format, factor, .. }) = module.weight(checkpoint, path, part)? else {
+                    unreachable!("the storage of small floats")
+                };
+                let (codes, scales) = (stored("weight")?, stored("scales")?);
+                (Layout::Dense { kind: widened(mode), k }, Parts::Micro { format, codes, scales, factor })
             }
             Storage::Float8(format) => {
                 let (codes, scales) = (stored("weight")?, column("weight_scale_inv")?);
@@ -159,8 +167,8 @@ impl StoredMatrix {
                 bits: *bits,
                 group: *group,
             },
-            Parts::Micro { format, codes, scales } => {
-                Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales) }
+            Parts::Micro { format, codes, scales, factor } => {
+                Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales), factor: *factor }
             }
             Parts::Float8 { format, codes, scales, first } => {
                 let first = first + rows.start;
@@ -224,11 +232,12 @@ impl StoredMatrix {
                 let (scales, biases) = affine_scales(self.rows_of(scales, rows));
                 layout.pack_rows(form, &AffineRows { codes: &codes, scales: &scales, biases: &biases }, place);
             }
-            (Layout::Dense { kind, k }, Parts::Micro { format, codes, scales }) => {
+            (Layout::Dense { kind, k }, Parts::Micro { format, codes, scales, factor }) => {
                 let (mut values, mut bytes) = (vec![0.0; *k], vec![0; rows.len() * k * kind.bytes()]);
                 for (row, bytes) in rows.zip(bytes.chunks_exact_mut(k * kind.bytes())) {
                     let row = row..row + 1;
-                    format.dequantize_row(self.rows_of(codes, row.clone()), self.rows_of(scales, row), &mut values);
+                    let (codes, scales) = (self.rows_of(codes, row.clone()), self.rows_of(scales, row));
+                    format.dequantize_row(codes, scales, *factor, &mut values);
                     kind.write_all(bytes, &values);
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
@@ -282,9 +291,10 @@ impl StoredMatrix {
                 unpack(&codes[first * bits / 8..(first + TILE) * bits / 8], *bits, &mut unpacked);
                 out.iter_mut().zip(unpacked).for_each(|(to, code)| *to = f32::from(code) * scale + bias);
             }
-            Parts::Micro { format, codes, scales } => {
+            Parts::Micro { format, codes, scales, factor } => {
                 let mut whole = vec![0.0; self.inputs];
-                format.dequantize_row(self.rows_of(codes, rows.clone()), self.rows_of(scales, rows), &mut whole);
+                let (codes, scales) = (self.rows_of(codes, rows.clone()), self.rows_of(scales, rows));
+                format.dequantize_row(codes, scales, *factor, &mut whole);
                 out.copy_from_slice(&whole[first..first + out.len()]);
             }
             Parts::Float8 { format, codes, scales, first: before } => {

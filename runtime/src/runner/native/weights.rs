@@ -225,7 +225,7 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> 
                 elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
             }
             Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
-            Storage::Float8(_) => elements * widened(mode).bytes(),
+            Storage::ScaledNvfp4 | Storage::Float8(_) => elements * widened(mode).bytes(),
         };
         (matrix + bias) as u64
     };

@@ -45,9 +45,10 @@ impl ProductShape {
             Storage::Micro(format @ Microscaling::Mxfp4) => {
                 Quantization { bits: MXFP4_BITS, group_size: format.group_size() }
             }
-            Storage::Dense(_) | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) | Storage::Float8(_) => {
-                return None;
-            }
+            Storage::Dense(_)
+            | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8)
+            | Storage::ScaledNvfp4
+            | Storage::Float8(_) => return None,
         };
         Some(Self { outputs: module.outputs, inputs: module.inputs, quantization })
     }
