@@ -3,11 +3,14 @@
 mod support;
 
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
-use lmx_runtime::config::ComputeMode;
+use lmx_runtime::config::{ComputeConfig, ComputeMode, Executor};
+use lmx_runtime::kernels::Form;
 use lmx_runtime::model::{Blueprint, ModelFacts};
-use safetensors::SafeTensors;
+use lmx_runtime::runner::Backend;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::{compare, driver, fixture};
@@ -350,4 +353,188 @@ fn tensors_that_nobody_asks_for_are_listed_and_known_ones_are_skipped() {
 
     assert_eq!(blueprint.unexpected, ["model.layers.0.mystery"]);
     assert_eq!(blueprint.skipped, 2);
+}
+
+/// A tensor to be written: type, shape, bytes.
+type Written = (Dtype, Vec<usize>, Vec<u8>);
+
+fn floats(shape: &[usize], values: &[f32]) -> Written {
+    (Dtype::F32, shape.to_vec(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+/// Writes all tensors again as one shard, as `edit` leaves them.
+fn edit_tensors(folder: &Path, edit: impl FnOnce(&mut BTreeMap<String, Written>)) {
+    let mut tensors = BTreeMap::new();
+    for shard in [FIRST, SECOND].map(|name| fs::read(folder.join(name)).unwrap()) {
+        for (name, tensor) in SafeTensors::deserialize(&shard).unwrap().tensors() {
+            tensors.insert(name, (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec()));
+        }
+    }
+    edit(&mut tensors);
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, bytes))| (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    let whole = safetensors::serialize(views, None).unwrap();
+    for name in [FIRST, SECOND, INDEX] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("model.safetensors"), whole).unwrap();
+}
+
+/// Logits of a prompt in float32, by both executors.
+fn logits(folder: &Path) -> [Vec<f32>; 2] {
+    let checkpoint = open(folder).unwrap();
+    let ids = [3, 1, 4, 1, 5];
+    let mut native = driver::native(&checkpoint, ComputeMode::F32, Form::best(), 1);
+    let mut candle = driver::load(&checkpoint, ComputeMode::F32);
+    [native.prompt(&ids, usize::MAX).1, candle.prompt(&ids, usize::MAX).1]
+}
+
+/// What both executors say when they load it.
+fn load_fails(folder: &Path) -> [(&'static str, String); 2] {
+    let checkpoint = open(folder).unwrap();
+    [Executor::Native, Executor::Candle].map(|executor| {
+        let backend = Backend::choose(&ComputeConfig { executor, ..ComputeConfig::default() }).unwrap();
+        let error = backend.load(&checkpoint, &mut |_| {}).map(drop).unwrap_err();
+        (error.outcome(), error.to_string())
+    })
+}
+
+const FP8: &str = "minimax-m2-fp8";
+const QUERY: &str = "model.layers.0.self_attn.q_proj";
+
+#[test]
+fn a_float8_scale_that_is_no_number_is_found_when_the_model_is_loaded() {
+    let folder = copy(FP8);
+    let name = format!("{QUERY}.weight_scale_inv");
+    edit_tensors(folder.path(), |tensors| {
+        tensors.get_mut(&name).unwrap().2[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+
+    for (outcome, text) in load_fails(folder.path()) {
+        assert_eq!(outcome, "invalid_checkpoint");
+        assert_eq!(text, format!("`{name}`: scale 1 is not a finite number"));
+    }
+}
+
+#[test]
+fn float8_scales_have_the_shape_that_the_blocks_ask_for() {
+    let folder = copy(FP8);
+    edit_json(folder.path().join("config.json"), |config| {
+        config["quantization_config"]["weight_block_size"] = json!([16, 24]);
+    });
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("weight_scale_inv`: shape") && text.contains("expected"), "{text}");
+
+    edit_json(folder.path().join("config.json"), |config| {
+        config["quantization_config"]["weight_block_size"] = Value::Null;
+    });
+    assert!(fails(folder.path()).1.contains("config.json names no `weight_block_size`"));
+}
+
+/// Mistral's form: one scale for a whole matrix, and scales of activations that nobody needs.
+#[test]
+fn a_float8_matrix_may_have_one_scale() {
+    let (small, plain) = (copy("llama-f32"), copy("llama-f32"));
+    // 1.75, -0.5, 0 and the smallest number.
+    let (codes, values) = ([0x3e_u8, 0xb0, 0x00, 0x01], [1.75_f32, -0.5, 0.0, 1.0 / 512.0]);
+    let scale = 0.037_f32;
+    let projections = |tensors: &BTreeMap<String, Written>| -> Vec<(String, usize)> {
+        let all = tensors.iter().filter(|(name, _)| name.ends_with("_proj.weight"));
+        all.map(|(name, (_, shape, _))| (name.clone(), shape.iter().product())).collect()
+    };
+    // Not a multiple of any row, so that rows differ.
+    let pick = |i: usize| (i * 7 + i / 5) % 4;
+    edit_tensors(small.path(), |tensors| {
+        for (name, elements) in projections(tensors) {
+            let tensor = tensors.get_mut(&name).unwrap();
+            (tensor.0, tensor.2) = (Dtype::F8_E4M3, (0..elements).map(|i| codes[pick(i)]).collect());
+            tensors.insert(format!("{name}_scale_inv"), floats(&[], &[scale]));
+            tensors.insert(name.replace(".weight", ".activation_scale"), floats(&[], &[2.0]));
+        }
+    });
+    edit_json(small.path().join("config.json"), |config| {
+        config["quantization_config"] =
+            json!({"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": null});
+    });
+    edit_tensors(plain.path(), |tensors| {
+        for (name, elements) in projections(tensors) {
+            let all: Vec<f32> = (0..elements).map(|i| values[pick(i)] * scale).collect();
+            tensors.get_mut(&name).unwrap().2 = floats(&[], &all).2;
+        }
+    });
+
+    assert_eq!(logits(small.path()), logits(plain.path()));
+    let blueprint = Blueprint::read(&open(small.path()).unwrap()).unwrap();
+    assert!(blueprint.unexpected.is_empty() && blueprint.skipped > 0);
+    assert!(ModelFacts::of(&blueprint).storage.iter().any(|(name, _)| name == "fp8"));
+}
+
+#[test]
+fn packed_codes_are_those_of_their_shape_and_of_the_configuration() {
+    let config = |folder: &TempDir| folder.path().join("config.json");
+    let group = "/text_config/quantization_config/config_groups/group_0/weights/group_size";
+    let expert = "language_model.model.layers.0.mlp.experts.0.up_proj";
+
+    let folder = copy("kimi-k25-int4");
+    edit_json(config(&folder), |config| *config.pointer_mut(group).unwrap() = json!(64));
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "invalid_checkpoint");
+    assert!(text.contains("weight_packed`: the shapes say 4-bit, group 32"), "{text}");
+
+    let folder = copy("kimi-k25-int4");
+    edit_tensors(folder.path(), |tensors| tensors.get_mut(&format!("{expert}.weight_shape")).unwrap().2[0] += 1);
+    assert!(fails(folder.path()).1.contains("weight_shape`: not the shape"));
+
+    // An offset that would change every weight.
+    let folder = copy("kimi-k25-int4");
+    let name = format!("{expert}.weight_zero_point");
+    edit_tensors(folder.path(), |tensors| drop(tensors.insert(name.clone(), floats(&[1], &[0.0]))));
+    let (outcome, text) = fails(folder.path());
+    assert_eq!(outcome, "unsupported_quantization");
+    assert!(text.contains(&name), "{text}");
+}
+
+#[test]
+fn a_tensor_beside_codes_that_nobody_asks_for_is_refused() {
+    for (fixture, last) in [("llama-q4g64", "zeros"), ("llama-mxfp4", "global_scale"), (FP8, "input_scale")] {
+        let folder = copy(fixture);
+        let name = format!("{QUERY}.{last}");
+        edit_tensors(folder.path(), |tensors| drop(tensors.insert(name.clone(), floats(&[1], &[1.0]))));
+        let (outcome, text) = fails(folder.path());
+        assert_eq!(outcome, "unsupported_quantization", "{fixture}");
+        assert!(text.contains(&name), "{text}");
+    }
+}
+
+#[test]
+fn a_global_scale_multiplies_the_scales_of_nvfp4() {
+    // The largest code times the largest scale: with it as global scale nothing is multiplied.
+    const NEUTRAL: f32 = 6.0 * 448.0;
+    let plain = copy("qwen3-nvfp4");
+    let with = |values: &[f32]| {
+        let folder = copy("qwen3-nvfp4");
+        let value = floats(&[values.len()], values);
+        edit_tensors(folder.path(), |tensors| {
+            for name in ["q_proj", "k_proj"] {
+                tensors.insert(format!("model.layers.0.self_attn.{name}.global_scale"), value.clone());
+            }
+        });
+        folder
+    };
+    let reference = logits(plain.path());
+    assert_eq!(logits(with(&[NEUTRAL]).path()), reference);
+    // Norms follow these projections: twice the numbers are the same numbers, but for the epsilon.
+    let twice = logits(with(&[2.0 * NEUTRAL]).path());
+    assert_ne!(twice, reference);
+    for (twice, reference) in twice.iter().flatten().zip(reference.iter().flatten()) {
+        assert!((twice - reference).abs() < 1e-2, "{twice} {reference}");
+    }
+
+    assert!(fails(with(&[1.0, 1.0]).path()).1.contains("global_scale`: F32 [2], expected one"));
+    for (outcome, text) in load_fails(with(&[f32::NAN]).path()) {
+        assert_eq!(outcome, "invalid_checkpoint");
+        assert!(text.contains("global_scale`: a scale is not a finite number"), "{text}");
+    }
 }

@@ -366,3 +366,45 @@ proptest! {
         }
     }
 }
+
+fn tiktoken(config: &[u8]) -> Result<Tokenizer, lmx_runtime::text::TextError> {
+    Tokenizer::from_tiktoken(&read(data("kimi_k2").join("tiktoken.model")), Some(config))
+}
+
+#[test]
+fn a_tiktoken_file_gives_the_recorded_tokens() {
+    let dir = data("kimi_k2");
+    let config = read(dir.join("tokenizer_config.json"));
+    let (tokenizer, other) = (tiktoken(&config).unwrap(), tokenizer("kimi_k2"));
+
+    let cases: Vec<TokenCase> = serde_json::from_slice(&read(dir.join("tokens.json"))).unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        assert_eq!(tokenizer.encode(&case.text, true).unwrap(), case.ids, "{}", case.text);
+        assert_eq!(tokenizer.encode(&case.text, false).unwrap(), case.ids_plain, "{}", case.text);
+        assert_eq!(tokenizer.decode(&case.ids_plain, false).unwrap(), case.decoded, "{}", case.text);
+    }
+    let chats: Vec<ChatCase> = serde_json::from_slice(&read(dir.join("chat.json"))).unwrap();
+    for (text, ids) in chats.iter().filter_map(|chat| chat.text.as_ref().zip(chat.ids.as_ref())) {
+        assert_eq!(&tokenizer.encode(text, false).unwrap(), ids, "{text}");
+    }
+    assert_eq!((tokenizer.vocab_size(), tokenizer.special()), (other.vocab_size(), other.special()));
+    for id in 0..tokenizer.vocab_size() as u32 {
+        assert_eq!(tokenizer.token_bytes(id), other.token_bytes(id), "{id}");
+        assert_eq!(tokenizer.is_special(id), other.is_special(id), "{id}");
+    }
+}
+
+#[test]
+fn ids_that_a_tiktoken_model_does_not_name_are_reserved() {
+    let with = |listed: &str| tiktoken(format!(r#"{{"added_tokens_decoder": {{{listed}}}}}"#).as_bytes());
+    let tokenizer = with(r#""442": {"content": "[BOS]", "special": true}, "445": {"content": "[END]"}"#).unwrap();
+
+    assert_eq!(tokenizer.encode("[BOS]<|reserved_token_443|>a", false).unwrap(), [442, 443, 64]);
+    assert_eq!(tokenizer.token_to_id("<|reserved_token_444|>"), Some(444));
+    assert!(tokenizer.is_special(444) && !tokenizer.is_special(445));
+    assert_eq!(tokenizer.vocab_size(), 446);
+
+    let error = with(r#""4000000": {"content": "[FAR]"}"#).unwrap_err().to_string();
+    assert!(error.contains("`[FAR]` does not get its id 4000000"), "{error}");
+}

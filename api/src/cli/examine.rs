@@ -1,5 +1,6 @@
 //! Looks at a model without loading it.
 
+use crate::models::has_tokenizer;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, MissingFile, Source};
 use lmx_runtime::model::{Blueprint, ModelFacts};
 use lmx_runtime::runner::Backend;
@@ -15,7 +16,7 @@ pub(super) struct Examined {
 pub(super) fn examine(source: &Source) -> Result<Examined, LoadError> {
     let checkpoint = Checkpoint::open(source)?;
     let blueprint = Blueprint::read(&checkpoint)?;
-    if !has(&checkpoint, "tokenizer.json")? {
+    if !has_tokenizer(&checkpoint)? {
         return Err(LoadError::ModelIncomplete {
             model: checkpoint.id().to_owned(),
             missing: vec![MissingFile::absent("tokenizer.json")],
@@ -24,14 +25,6 @@ pub(super) fn examine(source: &Source) -> Result<Examined, LoadError> {
     }
     let facts = ModelFacts::of(&blueprint);
     Ok(Examined { checkpoint, blueprint, facts })
-}
-
-/// Whether the model has a file; of a folder without reading it.
-fn has(checkpoint: &Checkpoint, name: &str) -> Result<bool, LoadError> {
-    match checkpoint.path() {
-        Some(folder) => Ok(folder.join(name).is_file()),
-        None => Ok(checkpoint.file(name)?.is_some()),
-    }
 }
 
 impl Examined {

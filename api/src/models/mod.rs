@@ -10,5 +10,5 @@ pub use load::{LoadFailure, Loader, Prepared};
 pub(crate) use loaded::unix_seconds;
 pub use loaded::{ChatPrompt, LoadedModel, ModelParts};
 pub use registry::Registry;
-pub(crate) use text_files::{read_template, read_tokenizer};
+pub(crate) use text_files::{has_tokenizer, read_template, read_tokenizer};
 pub use text_pool::TextPool;

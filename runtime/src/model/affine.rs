@@ -21,8 +21,8 @@ pub struct AffineMatrix<'a> {
     pub codes: TensorView<'a>,
     /// Scales, any float type, `[outputs, inputs / group]`; may be negative.
     pub scales: TensorView<'a>,
-    /// Biases, any float type, `[outputs, inputs / group]`.
-    pub biases: TensorView<'a>,
+    /// Biases, any float type, `[outputs, inputs / group]`; `None` if the middle code is zero everywhere ([`centre`]).
+    pub biases: Option<TensorView<'a>>,
 }
 
 impl AffineMatrix<'_> {
@@ -44,7 +44,14 @@ impl AffineMatrix<'_> {
     pub fn scales_of(&self, row: usize, scales: &mut [f32], biases: &mut [f32]) -> Result<(), LoadError> {
         let range = row * self.groups()..(row + 1) * self.groups();
         self.scales.widen(range.clone(), scales)?;
-        self.biases.widen(range, biases)
+        match self.biases {
+            Some(stored) => stored.widen(range, biases)?,
+            None => {
+                let centre = centre(self.quantization.bits);
+                biases.iter_mut().zip(scales).for_each(|(bias, scale)| *bias = -centre * *scale);
+            }
+        }
+        Ok(())
     }
 
     /// Dequantises the rows from `first` on that `out` has room for, `[rows, inputs]`.
@@ -69,6 +76,12 @@ impl AffineMatrix<'_> {
         }
         Ok(())
     }
+}
+
+/// The middle code: with it as zero, `code - centre` counts from `-centre` to `centre - 1`, and the bias is `-centre` times
+/// the scale, which every float type holds as exactly as the scale.
+pub(crate) fn centre(bits: usize) -> f32 {
+    f32::from(1_u8 << (bits - 1))
 }
 
 /// Unpacks codes; `out.len()` is a multiple of 8 and `bytes` holds exactly that many codes.
@@ -120,7 +133,7 @@ mod tests {
             inputs: 64,
             codes: view(Dtype::U32, &[1, 8], &codes),
             scales: view(Dtype::F32, &[1, 2], &scales),
-            biases: view(Dtype::F32, &[1, 2], &biases),
+            biases: Some(view(Dtype::F32, &[1, 2], &biases)),
         };
 
         let mut out = vec![0.0; 64];
@@ -128,5 +141,11 @@ mod tests {
 
         assert_eq!(out[..2], [2.5, 4.5]);
         assert_eq!(out[32..34], [9.0, 8.0]);
+
+        // Without biases the code 8 is zero.
+        AffineMatrix { biases: None, ..matrix }.dequantize_rows(0, &mut out).unwrap();
+
+        assert_eq!(out[..2], [-14.0, -12.0]);
+        assert_eq!(out[32..34], [7.0, 6.0]);
     }
 }

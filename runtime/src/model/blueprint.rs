@@ -1,9 +1,10 @@
 use super::affine::AffineMatrix;
 use super::config::ModelConfig;
 use super::family::Family;
+use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
-use super::micro::{MicroMatrix, Microscaling};
-use super::quantization::{Quantization, Setting};
+use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
+use super::quantization::{PACKED_BITS, Quantization, Setting};
 use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,8 +64,35 @@ pub enum Storage {
     Dense(Dtype),
     /// As MLX affine codes.
     Affine(Quantization),
+    /// As affine codes whose middle is zero, packed by compressed-tensors.
+    Packed(Quantization),
     /// As small floats with a scale per group.
     Micro(Microscaling),
+    /// As `nvfp4` with a scale besides that is the whole matrix's.
+    ScaledNvfp4,
+    /// As float8 with a scale per block.
+    Float8(Float8),
+}
+
+/// The scale of a whole `nvfp4` matrix.
+const GLOBAL_SCALE: &str = "global_scale";
+/// Scales of float8 weights.
+const FLOAT8_SCALES: &str = "weight_scale_inv";
+/// Scales of the activations, beside float8 weights: of no use where activations are floats.
+const ACTIVATION_SCALE: &str = "activation_scale";
+
+impl Storage {
+    /// Names of the tensors that make up a weight, below its module's path.
+    pub fn tensors(self) -> &'static [&'static str] {
+        match self {
+            Self::Dense(_) => &["weight"],
+            Self::Affine(_) => &["weight", "scales", "biases"],
+            Self::Packed(_) => &["weight_packed", "weight_scale"],
+            Self::Micro(_) => &["weight", "scales"],
+            Self::ScaledNvfp4 => &["weight", "scales", GLOBAL_SCALE],
+            Self::Float8(_) => &["weight", FLOAT8_SCALES],
+        }
+    }
 }
 
 impl Blueprint {
@@ -101,10 +129,19 @@ impl Blueprint {
         let (mut unexpected, mut skipped) = (Vec::new(), 0);
         for name in checkpoint.names().filter(|name| !used.contains(*name)) {
             let tied_head = spec.tied && keys.head.as_deref().is_some_and(|head| name.starts_with(head));
-            if tied_head || is_skipped(name, &keys.prefix, spec.layers.len()) {
+            let (path, last) = name.rsplit_once('.').unwrap_or(("", name));
+            let beside = modules.get(path).map(|module| module.storage);
+            let activations = matches!(beside, Some(Storage::Float8(_))) && last == ACTIVATION_SCALE;
+            if tied_head || activations || is_skipped(name, &keys.prefix, spec.layers.len()) {
                 skipped += 1;
-            } else {
-                unexpected.push(name.to_owned());
+                continue;
+            }
+            match beside {
+                // Whatever it is, the module's weights are not what they would be taken for without it.
+                Some(storage) if !matches!(storage, Storage::Dense(_)) => {
+                    return Err(LoadError::quantization(name, "a tensor of which this program knows nothing"));
+                }
+                _ => unexpected.push(name.to_owned()),
             }
         }
         Ok(Self { family, spec, config, unexpected, skipped, keys, modules })
@@ -122,11 +159,15 @@ impl Blueprint {
 
     /// Bytes of `checkpoint` that the modules take from it.
     pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
-        let tensors = self.modules.iter().flat_map(|(path, module)| match module.kind {
-            ModuleKind::Vector => vec![checkpoint.get(path)],
-            _ => ["weight", "scales", "biases", "bias"].map(|name| checkpoint.get(&format!("{path}.{name}"))).into(),
-        });
-        tensors.flatten().map(|tensor| tensor.data.len() as u64).sum()
+        let bytes = |name: &str| checkpoint.get(name).map_or(0, |tensor| tensor.data.len() as u64);
+        let module = |(path, module): (&String, &Module)| match module.kind {
+            ModuleKind::Vector => bytes(path),
+            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm => {
+                let bias = if module.bias { bytes(&format!("{path}.bias")) } else { 0 };
+                bias + module.weight_bytes(checkpoint, path)
+            }
+        };
+        self.modules.iter().map(module).sum()
     }
 
     /// Path of the module `name` of layer `number`.
@@ -173,6 +214,12 @@ impl Blueprint {
 }
 
 impl Module {
+    /// Bytes of the tensors that make up its weight.
+    pub fn weight_bytes(&self, checkpoint: &Checkpoint, path: &str) -> u64 {
+        let tensors = self.storage.tensors().iter().filter_map(|name| checkpoint.get(&format!("{path}.{name}")));
+        tensors.map(|tensor| tensor.data.len() as u64).sum()
+    }
+
     /// The module's stored matrix, or one of several.
     ///
     /// # Errors
@@ -190,7 +237,15 @@ impl Module {
                 inputs: self.inputs,
                 codes: tensor("weight")?,
                 scales: tensor("scales")?,
-                biases: tensor("biases")?,
+                biases: Some(tensor("biases")?),
+            }),
+            Storage::Packed(quantization) => Weight::Affine(AffineMatrix {
+                quantization,
+                outputs: self.outputs,
+                inputs: self.inputs,
+                codes: tensor("weight_packed")?,
+                scales: tensor("weight_scale")?,
+                biases: None,
             }),
             Storage::Micro(format) => Weight::Micro(MicroMatrix {
                 format,
@@ -198,6 +253,31 @@ impl Module {
                 inputs: self.inputs,
                 codes: tensor("weight")?,
                 scales: tensor("scales")?,
+                factor: 1.0,
+            }),
+            Storage::ScaledNvfp4 => {
+                let stored = checkpoint.tensor(&format!("{path}.{GLOBAL_SCALE}"))?;
+                let all = stored.to_f32()?;
+                // One, or one for each part.
+                let global = all.get(part).or(all.first()).copied().unwrap_or(f32::NAN);
+                if !global.is_finite() {
+                    return Err(LoadError::invalid(stored.name, "a scale is not a finite number"));
+                }
+                Weight::Micro(MicroMatrix {
+                    format: Microscaling::Nvfp4,
+                    outputs: self.outputs,
+                    inputs: self.inputs,
+                    codes: tensor("weight")?,
+                    scales: tensor("scales")?,
+                    factor: nvfp4_factor(global),
+                })
+            }
+            Storage::Float8(format) => Weight::Float8(Float8Matrix {
+                format,
+                outputs: self.outputs,
+                inputs: self.inputs,
+                codes: tensor("weight")?,
+                scales: tensor(FLOAT8_SCALES)?,
             }),
         })
     }
@@ -212,6 +292,37 @@ pub enum Weight<'a> {
     Affine(AffineMatrix<'a>),
     /// Small floats.
     Micro(MicroMatrix<'a>),
+    /// Float8.
+    Float8(Float8Matrix<'a>),
+}
+
+impl Weight<'_> {
+    /// Looks at what is small enough to be looked at before it is used.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] naming a tensor with a number that spoils many weights.
+    pub fn check(&self) -> Result<(), LoadError> {
+        match self {
+            Self::Dense(_) | Self::Affine(_) | Self::Micro(_) => Ok(()),
+            Self::Float8(matrix) => matrix.check(),
+        }
+    }
+
+    /// Widens the rows from `first` on that `out` has room for, `[rows, inputs]`.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if a tensor that has to be floats is not.
+    pub fn dequantize_rows(&self, first: usize, out: &mut [f32]) -> Result<(), LoadError> {
+        match self {
+            Self::Dense(tensor) => {
+                let first = first * tensor.shape.last().copied().unwrap_or(1);
+                tensor.widen(first..first + out.len(), out)
+            }
+            Self::Affine(matrix) => matrix.dequantize_rows(first, out),
+            Self::Micro(matrix) => matrix.dequantize_rows(first, out),
+            Self::Float8(matrix) => matrix.dequantize_rows(first, out),
+        }
+    }
 }
 
 /// The check in progress: which modules were found and which tensors they use.
@@ -374,10 +485,16 @@ impl<'a> Survey<'a> {
 
     /// How the matrices of `rows` rows (all dimensions but the last) are stored.
     fn storage(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
-        // A module is quantised if and only if it has scales: recipes leave modules out without saying so.
-        match self.checkpoint.get(&format!("{path}.scales")) {
-            Some(scales) => self.quantized(path, scales, rows, inputs),
-            None => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
+        // The tensors say whether a module is quantised: recipes leave modules out without saying so.
+        if let Some(scales) = self.checkpoint.get(&format!("{path}.scales")) {
+            return self.quantized(path, scales, rows, inputs);
+        }
+        if self.checkpoint.get(&format!("{path}.weight_packed")).is_some() {
+            return self.packed(path, rows, inputs);
+        }
+        match self.checkpoint.get(&format!("{path}.weight")).map(|weight| weight.dtype) {
+            Some(Dtype::F8_E4M3) => self.float8(path, rows, inputs),
+            _ => Ok(Storage::Dense(self.floats(format!("{path}.weight"), &[rows, &[inputs]].concat())?)),
         }
     }
 
@@ -412,7 +529,83 @@ impl<'a> Survey<'a> {
             }
             Setting::Micro(format) => {
                 self.take(format!("{path}.scales"))?;
-                Ok(Storage::Micro(format))
+                let global = format!("{path}.{GLOBAL_SCALE}");
+                if format != Microscaling::Nvfp4 || self.checkpoint.get(&global).is_none() {
+                    return Ok(Storage::Micro(format));
+                }
+                let (global, parts) = (self.take(global)?, if let [parts, _] = rows { *parts } else { 1 });
+                if global.dtype != Dtype::F32 || ![1, parts].contains(&global.elements()) {
+                    let reason = format!("{:?} {:?}, expected one F32 or {parts}", global.dtype, global.shape);
+                    return Err(LoadError::invalid(global.name, reason));
+                }
+                Ok(Storage::ScaledNvfp4)
+            }
+        }
+    }
+
+    fn packed(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
+        let [codes, scales, shape] =
+            ["weight_packed", "weight_scale", "weight_shape"].map(|name| self.take(format!("{path}.{name}")));
+        let (codes, scales, shape) = (codes?, scales?, shape?);
+        let &[outputs] = rows else {
+            return Err(LoadError::quantization(codes.name, "a stack of matrices"));
+        };
+        if codes.dtype != Dtype::I32 {
+            return Err(LoadError::quantization(format!("type of {}", codes.name), format!("{:?}", codes.dtype)));
+        }
+        if !is_float(scales.dtype) {
+            return Err(LoadError::quantization(format!("type of {}", scales.name), format!("{:?}", scales.dtype)));
+        }
+        if whole_numbers(&shape).is_none_or(|shape| shape != [outputs as u64, inputs as u64]) {
+            return Err(LoadError::invalid(shape.name, format!("not the shape {:?}", [outputs, inputs])));
+        }
+        let groups = scales.shape.last().copied().unwrap_or(0);
+        if codes.shape != [outputs, inputs * PACKED_BITS / 32]
+            || scales.shape != [outputs, groups]
+            || groups == 0
+            || !inputs.is_multiple_of(groups)
+            || !inputs.is_multiple_of(32 / PACKED_BITS)
+        {
+            let reason = format!(
+                "codes {:?} and scales {:?} are not those of {:?}",
+                codes.shape,
+                scales.shape,
+                [outputs, inputs]
+            );
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        let quantization = Quantization { bits: PACKED_BITS, group_size: inputs / groups };
+        if !self.config.quantization.packs(quantization) {
+            let reason = format!("the shapes say {quantization}, of which config.json knows nothing");
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        Ok(Storage::Packed(quantization))
+    }
+
+    fn float8(&mut self, path: &str, rows: &[usize], inputs: usize) -> Result<Storage, LoadError> {
+        let codes = self.take(format!("{path}.weight"))?;
+        let &[outputs] = rows else {
+            return Err(LoadError::quantization(format!("type of {}", codes.name), "F8_E4M3, in a stack of matrices"));
+        };
+        if codes.shape != [outputs, inputs] {
+            let reason = format!("shape {:?}, expected {:?}", codes.shape, [outputs, inputs]);
+            return Err(LoadError::invalid(codes.name, reason));
+        }
+        let scales = self.take(format!("{path}.{FLOAT8_SCALES}"))?;
+        if !is_float(scales.dtype) {
+            return Err(LoadError::quantization(format!("type of {}", scales.name), format!("{:?}", scales.dtype)));
+        }
+        let blocks = self.config.quantization.float8();
+        let fits = |format: &Float8| scales.shape == format.scales(outputs, inputs);
+        match blocks.filter(fits) {
+            Some(blocks) => Ok(Storage::Float8(blocks)),
+            None if scales.elements() == 1 => Ok(Storage::Float8(Float8::Whole)),
+            None => {
+                let expected = blocks.map_or_else(
+                    || "but config.json names no `weight_block_size`".to_owned(),
+                    |blocks| format!("expected {:?}", blocks.scales(outputs, inputs)),
+                );
+                Err(LoadError::invalid(scales.name, format!("shape {:?}, {expected}", scales.shape)))
             }
         }
     }
@@ -436,5 +629,15 @@ impl<'a> Survey<'a> {
         let tensor = self.checkpoint.tensor(&name)?;
         self.used.insert(name);
         Ok(tensor)
+    }
+}
+
+/// The elements of a small tensor of whole numbers; none if they are of another type.
+fn whole_numbers(tensor: &TensorView<'_>) -> Option<Vec<u64>> {
+    let bytes = tensor.data;
+    match tensor.dtype {
+        Dtype::I32 => bytes.as_chunks().0.iter().map(|n| u64::try_from(i32::from_le_bytes(*n)).ok()).collect(),
+        Dtype::I64 => bytes.as_chunks().0.iter().map(|n| u64::try_from(i64::from_le_bytes(*n)).ok()).collect(),
+        _ => None,
     }
 }

@@ -1,4 +1,5 @@
 use super::blueprint::{Blueprint, Storage};
+use super::micro::Microscaling;
 use super::spec::{DecoderSpec, ExpertGroups, LayerSpec, MixerSpec, RoutedSpec, Scoring};
 use crate::checkpoint::Dtype;
 use std::collections::BTreeMap;
@@ -141,7 +142,10 @@ fn name(storage: Storage) -> String {
     match storage {
         Storage::Dense(dtype) => float_name(dtype).to_owned(),
         Storage::Affine(quantization) => quantization.to_string(),
+        Storage::Packed(quantization) => format!("{quantization}, packed"),
         Storage::Micro(format) => format.to_string(),
+        Storage::ScaledNvfp4 => format!("{}, scaled", Microscaling::Nvfp4),
+        Storage::Float8(format) => format.to_string(),
     }
 }
 

@@ -33,7 +33,8 @@ impl Keys {
         };
         let outer = prefix.strip_suffix("model.").unwrap_or(prefix);
         let candidates = [format!("{outer}lm_head"), "lm_head".to_owned(), format!("{prefix}lm_head")];
-        let head = candidates.into_iter().find(|path| checkpoint.get(&format!("{path}.weight")).is_some());
+        let holds = |path: &str, name: &str| checkpoint.get(&format!("{path}.{name}")).is_some();
+        let head = candidates.into_iter().find(|path| holds(path, "weight") || holds(path, "weight_packed"));
         Ok(Self { prefix: prefix.to_owned(), head })
     }
 

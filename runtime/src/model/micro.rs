@@ -56,18 +56,19 @@ impl Microscaling {
         }
     }
 
-    /// Dequantises a row. `codes`: `[inputs * bits / 8]`, `scales`: `[inputs / group]`, `out`: `[inputs]`.
+    /// Dequantises a row. `codes`: `[inputs * bits / 8]`, `scales`: `[inputs / group]`, `factor`: of all scales, `out`:
+    /// `[inputs]`.
     ///
-    /// Every value is a bfloat16: codes have at most four significant bits, and scales as many.
+    /// With the factor 1 every value is a bfloat16: codes have at most four significant bits, and scales as many.
     ///
     /// # Panics
     /// If a slice has another length.
-    pub fn dequantize_row(self, codes: &[u8], scales: &[u8], out: &mut [f32]) {
+    pub fn dequantize_row(self, codes: &[u8], scales: &[u8], factor: f32, out: &mut [f32]) {
         let group = self.group_size();
         assert_eq!((codes.len() * 8, scales.len() * group), (out.len() * self.bits(), out.len()), "another length");
         let codes = codes.chunks_exact(group * self.bits() / 8);
         for ((out, codes), scale) in out.chunks_exact_mut(group).zip(codes).zip(scales) {
-            let scale = self.scale(*scale);
+            let scale = self.scale(*scale) * factor;
             match self {
                 Self::Mxfp4 | Self::Nvfp4 => {
                     for (out, byte) in out.as_chunks_mut().0.iter_mut().zip(codes) {
@@ -99,6 +100,18 @@ pub struct MicroMatrix<'a> {
     pub codes: TensorView<'a>,
     /// Scales, u8 `[outputs, inputs / group]`.
     pub scales: TensorView<'a>,
+    /// What all scales are multiplied with.
+    pub factor: f32,
+}
+
+/// What the scales of an `nvfp4` matrix are multiplied with: `global_scale` is the largest magnitude of its weights, for
+/// which the largest code and the largest scale stand.
+///
+/// Source: mlx 0.32, checked against its `dequantize`.
+pub fn nvfp4_factor(global_scale: f32) -> f32 {
+    const LARGEST_CODE: f32 = 6.0;
+    const LARGEST_SCALE: f32 = 448.0;
+    global_scale / (LARGEST_CODE * LARGEST_SCALE)
 }
 
 impl MicroMatrix<'_> {
@@ -112,7 +125,7 @@ impl MicroMatrix<'_> {
         for (row, out) in (first..).zip(out.chunks_exact_mut(self.inputs)) {
             let (codes, scales) =
                 (&self.codes.data[row * codes..][..codes], &self.scales.data[row * scales..][..scales]);
-            self.format.dequantize_row(codes, scales, out);
+            self.format.dequantize_row(codes, scales, self.factor, out);
         }
         Ok(())
     }
@@ -134,15 +147,26 @@ pub fn e8m0(byte: u8) -> f32 {
 }
 
 /// A sign, four bits of exponent and three of mantissa; without infinities.
-fn e4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (byte >> 3 & 15, f32::from(byte & 7));
-    let magnitude = match (exponent, byte & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 8.0 * 2_f32.powi(-6),
-        _ => (1.0 + mantissa / 8.0) * 2_f32.powi(i32::from(exponent) - 7),
-    };
-    if byte & 128 == 0 { magnitude } else { -magnitude }
+pub fn e4m3(byte: u8) -> f32 {
+    E4M3[usize::from(byte)]
 }
+
+/// The values of [`e4m3`]: whole matrices are looked up in it.
+static E4M3: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (sign, exponent, mantissa) = ((byte as u32) >> 7, (byte as u32) >> 3 & 15, (byte as u32) & 7);
+        let magnitude = match (exponent, mantissa) {
+            (15, 7) => f32::NAN,
+            (0, _) => mantissa as f32 / 512.0,
+            _ => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
+        };
+        table[byte] = if sign == 0 { magnitude } else { -magnitude };
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -167,7 +191,7 @@ mod tests {
                 let codes: Vec<u8> =
                     (0..group * format.bits() / 8).map(|i| (i * 37 + usize::from(scale)) as u8).collect();
                 let mut out = vec![0.0; group];
-                format.dequantize_row(&codes, &[scale], &mut out);
+                format.dequantize_row(&codes, &[scale], 1.0, &mut out);
                 for value in out.into_iter().filter(|value| value.is_finite() && value.abs() > 1e-36) {
                     assert_eq!(half::bf16::from_f32(value).to_f32(), value, "{format}, scale {scale}");
                 }

@@ -84,7 +84,7 @@ impl Backend {
     pub fn weights_bytes(&self, blueprint: &Blueprint) -> u64 {
         match &self.who {
             Who::Candle(device) => candle::estimate_memory(blueprint, device, self.mode).total(),
-            Who::Native { options, .. } => native::weights_bytes(blueprint, options.mapped),
+            Who::Native { options, .. } => native::weights_bytes(blueprint, options.mapped, self.mode),
         }
     }
 

@@ -11,6 +11,7 @@ mod py_json;
 mod special;
 mod stop;
 mod template;
+mod tiktoken;
 mod tokenizer;
 
 pub use conventions::{Chosen, Conventions};
@@ -19,4 +20,5 @@ pub use parse::{CallOptions, CallPolicy, ParseOptions, Parsed, Parser, Reasoning
 pub use special::{SpecialToken, SpecialTokens};
 pub use stop::{Matched, StopMatcher};
 pub use template::{ChatTemplate, RenderInput, TemplateError, TemplateFiles};
+pub use tiktoken::TIKTOKEN_FILE;
 pub use tokenizer::{TextError, Tokenizer};

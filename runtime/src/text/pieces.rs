@@ -165,6 +165,18 @@ fn alphabet_byte(c: char) -> Option<u8> {
     }
 }
 
+/// The character of a byte: what [`alphabet_byte`] turns back.
+pub(super) fn alphabet_char(byte: u8) -> char {
+    let code = u32::from(byte);
+    let code = match byte {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code,
+        0..=0x20 => 0x100 + code,
+        0x7F..=0xA0 => 0x121 + code - 0x7F,
+        0xAD => 0x143,
+    };
+    char::from_u32(code).expect("no code of the alphabet is a surrogate")
+}
+
 /// The bytes of every token, one after the other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pieces {
@@ -227,6 +239,7 @@ mod tests {
         let mut bytes: Vec<u8> = (0..=0x143).filter_map(char::from_u32).filter_map(alphabet_byte).collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert!((0..=255).all(|byte| alphabet_byte(alphabet_char(byte)) == Some(byte)));
         assert_eq!((alphabet_byte('Ġ'), alphabet_byte('Ċ'), alphabet_byte(' ')), (Some(b' '), Some(b'\n'), None));
     }
 

@@ -3,7 +3,8 @@
 use super::detokenize::TextStream;
 use super::pieces::{Decoding, Kind, Pieces};
 use super::special::SpecialTokens;
-use serde_json::{Map, Value};
+use super::tiktoken;
+use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 /// Why text could not be turned into tokens, or tokens into text.
@@ -12,7 +13,7 @@ pub enum TextError {
     /// The file is damaged or of an unknown kind: fetch it again.
     #[error("invalid `{file}`: {reason}")]
     Invalid {
-        /// `tokenizer.json` or `tokenizer_config.json`.
+        /// `tokenizer.json`, `tokenizer_config.json` or `tiktoken.model`.
         file: &'static str,
         /// What the parser said.
         reason: String,
@@ -64,18 +65,31 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(bad_tokenizer)?;
         inner.with_truncation(None).map_err(bad_tokenizer)?;
         inner.with_padding(None);
+        Self::assemble(inner, Decoding::from_tokenizer_json(tokenizer_json), &parse_config(tokenizer_config_json)?)
+    }
 
-        let config: Map<String, Value> = match tokenizer_config_json {
-            Some(json) => serde_json::from_slice(json)
-                .map_err(|error| TextError::Invalid { file: "tokenizer_config.json", reason: error.to_string() })?,
-            None => Map::new(),
-        };
-        add_missing_tokens(&mut inner, &config)?;
-        let special = SpecialTokens::from_config(&config, |text| inner.token_to_id(text));
-        let decoding = Decoding::from_tokenizer_json(tokenizer_json);
+    /// Reads `tiktoken.model`, which some models have in place of a `tokenizer.json`, and `tokenizer_config.json`, which
+    /// holds their special tokens. Texts are divided into pieces as Kimi divides them.
+    ///
+    /// # Errors
+    /// [`TextError::Invalid`] if one of the files cannot be read as what it should be.
+    pub fn from_tiktoken(model: &[u8], tokenizer_config_json: Option<&[u8]>) -> Result<Self, TextError> {
+        let mut config = parse_config(tokenizer_config_json)?;
+        let inner = tiktoken::read(model)?;
+        name_reserved_tokens(&mut config, inner.get_vocab_size(false));
+        Self::assemble(inner, Decoding::ByteLevel, &config)
+    }
+
+    fn assemble(
+        mut inner: tokenizers::Tokenizer,
+        decoding: Decoding,
+        config: &Map<String, Value>,
+    ) -> Result<Self, TextError> {
+        add_missing_tokens(&mut inner, config)?;
+        let special = SpecialTokens::from_config(config, |text| inner.token_to_id(text));
         let pieces = read_pieces(&inner, &decoding);
         let mut tokenizer = Self { inner, decoding, pieces, special, edges: Edges::default() };
-        tokenizer.edges = tokenizer.edges(&config)?;
+        tokenizer.edges = tokenizer.edges(config)?;
         Ok(tokenizer)
     }
 
@@ -185,6 +199,24 @@ impl Tokenizer {
 
 fn failed(error: tokenizers::Error) -> TextError {
     TextError::Failed(error.to_string())
+}
+
+fn parse_config(json: Option<&[u8]>) -> Result<Map<String, Value>, TextError> {
+    let Some(json) = json else { return Ok(Map::new()) };
+    serde_json::from_slice(json)
+        .map_err(|error| TextError::Invalid { file: "tokenizer_config.json", reason: error.to_string() })
+}
+
+/// Gives the ids between those that `added_tokens_decoder` lists behind the vocabulary the names of reserved tokens.
+fn name_reserved_tokens(config: &mut Map<String, Value>, vocab: usize) {
+    /// As many as any vocabulary has; what is listed beyond is refused when it does not get its id.
+    const MAX_RESERVED: usize = 4096;
+    let Some(Value::Object(listed)) = config.get_mut("added_tokens_decoder") else { return };
+    let last = listed.keys().filter_map(|id| id.parse::<usize>().ok()).max().unwrap_or(0);
+    for id in (vocab..last.min(vocab + MAX_RESERVED)).filter_map(|id| u32::try_from(id).ok()) {
+        let reserved = || json!({"content": tiktoken::reserved_token(id), "special": true});
+        listed.entry(id.to_string()).or_insert_with(reserved);
+    }
 }
 
 /// Adds the tokens of `added_tokens_decoder` that `tokenizer.json` does not have, in the order of their ids.

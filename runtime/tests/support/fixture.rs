@@ -10,6 +10,8 @@ pub(crate) struct Fixture {
     pub(crate) model: PathBuf,
     pub(crate) prompts: BTreeMap<String, Prompt>,
     pub(crate) quantized: bool,
+    /// Whether it has float8 weights, which only mode `f32` computes with as they are.
+    pub(crate) float8: bool,
     /// Whether tokens choose among experts.
     pub(crate) routed: bool,
 }
@@ -60,6 +62,8 @@ impl Fixture {
             let width = tensor.dtype().bitsize() / 8;
             tensor.data().chunks(width).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
+        let meta = json("meta.json");
+        let has = |key: &str| meta.get(key).is_some_and(|value| !value.is_null());
         let prompts = json("inputs.json")["prompts"]
             .as_object()
             .unwrap()
@@ -79,7 +83,8 @@ impl Fixture {
             model: path.join("model"),
             prompts,
             routed: std::fs::read_to_string(path.join("model/config.json")).unwrap().contains("num_experts_per_tok"),
-            quantized: json("meta.json").get("mlx_quant").is_some_and(|quant| !quant.is_null()),
+            quantized: has("mlx_quant") || has("compressed_tensors"),
+            float8: has("fp8_block"),
         }
     }
 

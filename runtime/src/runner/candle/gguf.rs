@@ -197,7 +197,7 @@ mod tests {
                 inputs,
                 codes: view(Dtype::U32, &self.codes),
                 scales: view(Dtype::F32, &self.scales),
-                biases: view(Dtype::F32, &self.biases),
+                biases: Some(view(Dtype::F32, &self.biases)),
             }
         }
     }

@@ -61,17 +61,9 @@ impl Loader<'_> {
         let module = self.blueprint.module(path)?;
         let mut parts = Vec::new();
         for part in 0..module.parts {
-            let shape = (module.outputs, module.inputs);
-            parts.push(match module.weight(self.checkpoint, path, part)? {
-                Weight::Dense(tensor) => self.floats(tensor, DType::F32)?,
-                Weight::Affine(matrix) => {
-                    self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?
-                }
-                Weight::Micro(matrix) => {
-                    self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?
-                }
-            });
+            parts.push(self.dequantized(path, part)?);
         }
+        self.advance(module.weight_bytes(self.checkpoint, path));
         Tensor::cat(&parts, 0).map_err(device_error(path))
     }
 
@@ -99,18 +91,16 @@ impl Loader<'_> {
     /// A matrix: blocks if it is quantised and the mode keeps it so, else floats of `dtype`.
     fn matrix(&mut self, path: &str, part: usize, dtype: DType) -> Result<LinearWeight, LoadError> {
         let module = self.blueprint.module(path)?;
+        let stored = module.weight_bytes(self.checkpoint, path) / module.parts as u64;
         let matrix = match module.weight(self.checkpoint, path, part)? {
             Weight::Dense(tensor) => return self.floats(tensor, dtype).map(LinearWeight::Dense),
             Weight::Affine(matrix) => matrix,
-            Weight::Micro(matrix) => {
-                let shape = (matrix.outputs, matrix.inputs);
-                let weight = self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?;
-                self.advance((matrix.codes.data.len() + matrix.scales.data.len()) as u64);
-                let weight = weight.to_dtype(dtype).map_err(device_error(path))?;
+            Weight::Micro(_) | Weight::Float8(_) => {
+                let weight = self.dequantized(path, part)?.to_dtype(dtype).map_err(device_error(path))?;
+                self.advance(stored);
                 return Ok(LinearWeight::Dense(weight));
             }
         };
-        let stored = [matrix.codes, matrix.scales, matrix.biases].iter().map(|t| t.data.len() as u64).sum();
         let blocks = match self.mode {
             ComputeMode::F32 => None,
             ComputeMode::Int8 | ComputeMode::Int16 => {
@@ -126,24 +116,20 @@ impl Loader<'_> {
         };
         let weight = match blocks {
             Some(blocks) => LinearWeight::Blocks(blocks),
-            None => {
-                let shape = (matrix.outputs, matrix.inputs);
-                LinearWeight::Dense(self.dequantized(path, shape, |first, rows| matrix.dequantize_rows(first, rows))?)
-            }
+            None => LinearWeight::Dense(self.dequantized(path, part)?),
         };
         self.advance(stored);
         Ok(weight)
     }
 
-    /// Floats of `(outputs, inputs)`; `fill` writes the rows from the given one on.
-    fn dequantized(
-        &self,
-        path: &str,
-        shape: (usize, usize),
-        fill: impl Fn(usize, &mut [f32]) -> Result<(), LoadError> + Sync,
-    ) -> Result<Tensor, LoadError> {
-        let mut values = vec![0.0; shape.0 * shape.1];
-        fill_rows(&mut values, shape.1, fill)?;
+    /// One of the matrices that stand at `path` in float32, `[outputs, inputs]`.
+    fn dequantized(&self, path: &str, part: usize) -> Result<Tensor, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let weight = module.weight(self.checkpoint, path, part)?;
+        weight.check()?;
+        let shape = (module.outputs, module.inputs);
+        let mut values = vec![0.0; module.outputs * module.inputs];
+        fill_rows(&mut values, module.inputs, |first, rows| weight.dequantize_rows(first, rows))?;
         Tensor::from_vec(values, shape, self.device).map_err(device_error(path))
     }
 
@@ -176,8 +162,8 @@ fn stored_dtype(weight: Weight<'_>) -> DType {
     match weight {
         Weight::Dense(tensor) if tensor.dtype == Dtype::BF16 => DType::BF16,
         Weight::Dense(tensor) if tensor.dtype == Dtype::F16 => DType::F16,
-        // Which holds all their values.
-        Weight::Micro(_) => DType::BF16,
+        // Which holds all values of small floats, but for the last digits of scales that have more.
+        Weight::Micro(_) | Weight::Float8(_) => DType::BF16,
         Weight::Dense(_) | Weight::Affine(_) => DType::F32,
     }
 }

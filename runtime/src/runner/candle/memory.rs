@@ -38,8 +38,8 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
         let floats = |dtype| elements * element_bytes(if as_stored { dtype } else { Dtype::F32 }) as u64;
         match module.storage {
             Storage::Dense(dtype) => sum.weights += floats(dtype),
-            Storage::Micro(_) => sum.weights += floats(Dtype::BF16),
-            Storage::Affine(quantization) => {
+            Storage::Micro(_) | Storage::ScaledNvfp4 | Storage::Float8(_) => sum.weights += floats(Dtype::BF16),
+            Storage::Affine(quantization) | Storage::Packed(quantization) => {
                 let form = Form::of(quantization.bits, module.inputs, device).filter(|_| mode != ComputeMode::F32);
                 let Some(form) = form else {
                     sum.weights += 4 * elements;

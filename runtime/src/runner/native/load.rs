@@ -5,7 +5,7 @@ use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::ComputeMode;
-use crate::model::{Blueprint, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec};
+use crate::model::{Blueprint, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec, Weight};
 use crate::runner::LoadProgress;
 
 /// Finds the weights of a model in its checkpoint.
@@ -76,10 +76,10 @@ impl Loader<'_> {
         let whole = format!("{path}.kv_b_proj");
         if !self.blueprint.has(&whole) {
             let (absorb, value) = (format!("{path}.embed_q"), format!("{path}.unembed_out"));
-            let heads = |path: &str| (0..of.heads).map(|head| self.matrix(path, head)).collect::<Result<_, _>>();
+            let mut heads = |path: &str| (0..of.heads).map(|head| self.matrix(path, head)).collect::<Result<_, _>>();
             return Ok((heads(&absorb)?, heads(&value)?));
         }
-        let stored = StoredMatrix::find(self.checkpoint, self.blueprint.module(&whole)?, &whole, 0)?;
+        let stored = self.stored(&whole, 0)?;
         let (mut absorb, mut value) = (Vec::new(), Vec::new());
         for head in 0..of.heads {
             let first = head * (of.plain + of.value);
@@ -107,7 +107,7 @@ impl Loader<'_> {
         };
         let expert = |number: usize| {
             let [gate, up, down] = self.blueprint.expert_paths(layer, of, number);
-            let matrix = |(path, part): &(String, usize)| self.matrix(path, *part);
+            let mut matrix = |(path, part): &(String, usize)| self.matrix(path, *part);
             Ok(Expert { gate: matrix(&gate)?, up: matrix(&up)?, down: matrix(&down)? })
         };
         let experts = (0..of.router.experts).map(expert).collect::<Result<_, LoadError>>()?;
@@ -137,10 +137,21 @@ impl Loader<'_> {
         Ok(Linear { matrix: self.matrix(path, 0)?, bias })
     }
 
-    fn matrix(&self, path: &str, part: usize) -> Result<Matrix, LoadError> {
+    fn matrix(&mut self, path: &str, part: usize) -> Result<Matrix, LoadError> {
         let module = self.blueprint.module(path)?;
-        let stored = StoredMatrix::find(self.checkpoint, module, path, part)?;
-        Ok(Matrix::new(module.outputs, module.inputs, stored))
+        Ok(Matrix::new(module.outputs, module.inputs, self.stored(path, part)?))
+    }
+
+    /// One of the matrices that stand at `path`, in the file.
+    fn stored(&mut self, path: &str, part: usize) -> Result<StoredMatrix, LoadError> {
+        let module = self.blueprint.module(path)?;
+        let weight = module.weight(self.checkpoint, path, part)?;
+        weight.check()?;
+        if let Weight::Float8(matrix) = weight {
+            // They have been read now.
+            self.advance(matrix.scales.data.len());
+        }
+        StoredMatrix::find(self.checkpoint, module, path, part, self.mode)
     }
 
     pub(super) fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {

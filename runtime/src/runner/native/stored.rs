@@ -1,9 +1,9 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
 use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
-use crate::model::affine::unpack;
-use crate::model::micro::{e8m0, twice_e2m1};
-use crate::model::{Microscaling, Module, Quantization, Storage};
+use crate::model::affine::{centre, unpack};
+use crate::model::micro::{MicroMatrix, e4m3, e8m0, twice_e2m1};
+use crate::model::{Float8, Microscaling, Module, Quantization, Storage, Weight};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -45,7 +45,8 @@ enum Parts {
     Affine {
         codes: Stored,
         scales: Column,
-        biases: Column,
+        /// None: the middle code is zero.
+        biases: Option<Column>,
         bits: usize,
         group: usize,
     },
@@ -53,6 +54,14 @@ enum Parts {
         format: Microscaling,
         codes: Stored,
         scales: Stored,
+        factor: f32,
+    },
+    /// The scales are those of the whole matrix, of which this one's rows begin at `first`: a block may begin before them.
+    Float8 {
+        format: Float8,
+        codes: Stored,
+        scales: Column,
+        first: usize,
     },
     /// The columns are the rows of another matrix.
     Turned(Box<StoredMatrix>),
@@ -75,7 +84,13 @@ impl StoredMatrix {
     ///
     /// # Errors
     /// [`LoadError`] if a tensor is not there or of another type.
-    pub(super) fn find(checkpoint: &Checkpoint, module: &Module, path: &str, part: usize) -> Result<Self, LoadError> {
+    pub(super) fn find(
+        checkpoint: &Checkpoint,
+        module: &Module,
+        path: &str,
+        part: usize,
+        mode: ComputeMode,
+    ) -> Result<Self, LoadError> {
         let stored = |name: &str| {
             let whole = checkpoint.stored(&format!("{path}.{name}"))?;
             let size = whole.len() / module.parts;
@@ -95,7 +110,18 @@ impl StoredMatrix {
                 let (scales, biases) = (column("scales")?, column("biases")?);
                 let kind = if scales.kind == biases.kind { scales.kind } else { Float::F32 };
                 let layout = AffineLayout { bits, group, scales: kind, k };
+                let biases = Some(biases);
                 (Layout::Affine(layout), Parts::Affine { codes: stored("weight")?, scales, biases, bits, group })
+            }
+            Storage::Packed(Quantization { bits, group_size: group }) => {
+                let (codes, scales) = (stored("weight_packed")?, column("weight_scale")?);
+                let kind = match scales.kind {
+                    // Its range may be too small for the biases.
+                    Float::F16 => Float::F32,
+                    kind @ (Float::Bf16 | Float::F32) => kind,
+                };
+                let layout = AffineLayout { bits, group, scales: kind, k };
+                (Layout::Affine(layout), Parts::Affine { codes, scales, biases: None, bits, group })
             }
             Storage::Micro(format) => {
                 let layout = match format {
@@ -108,7 +134,18 @@ impl StoredMatrix {
                     // Groups of 16 are none of the kernels', and e4m3 has no equal steps: bfloat16 holds all their values.
                     Microscaling::Nvfp4 | Microscaling::Mxfp8 => Layout::Dense { kind: Float::Bf16, k },
                 };
-                (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")? })
+                (layout, Parts::Micro { format, codes: stored("weight")?, scales: stored("scales")?, factor: 1.0 })
+            }
+            Storage::ScaledNvfp4 => {
+                let Weight::Micro(MicroMatrix { format, factor, .. }) = module.weight(checkpoint, path, part)? else {
+                    unreachable!("the storage of small floats")
+                };
+                let (codes, scales) = (stored("weight")?, stored("scales")?);
+                (Layout::Dense { kind: widened(mode), k }, Parts::Micro { format, codes, scales, factor })
+            }
+            Storage::Float8(format) => {
+                let (codes, scales) = (stored("weight")?, column("weight_scale_inv")?);
+                (Layout::Dense { kind: widened(mode), k }, Parts::Float8 { format, codes, scales, first: 0 })
             }
         };
         Ok(Self { outputs: module.outputs, inputs: k, layout, parts })
@@ -126,12 +163,16 @@ impl StoredMatrix {
             Parts::Affine { codes, scales, biases, bits, group } => Parts::Affine {
                 codes: cut(codes),
                 scales: column(scales),
-                biases: column(biases),
+                biases: biases.as_ref().map(column),
                 bits: *bits,
                 group: *group,
             },
-            Parts::Micro { format, codes, scales } => {
-                Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales) }
+            Parts::Micro { format, codes, scales, factor } => {
+                Parts::Micro { format: *format, codes: cut(codes), scales: cut(scales), factor: *factor }
+            }
+            Parts::Float8 { format, codes, scales, first } => {
+                let first = first + rows.start;
+                Parts::Float8 { format: *format, codes: cut(codes), scales: scales.clone(), first }
             }
             Parts::Turned(_) => unreachable!("rows are taken before they are turned"),
         };
@@ -174,11 +215,12 @@ impl StoredMatrix {
     pub(super) fn pack(&self, form: Form, tile: usize, place: &mut [u8]) {
         let rows = self.rows(tile..tile + 1);
         match (&self.layout, &self.parts) {
-            (Layout::Affine(layout), Parts::Affine { codes, scales, biases, .. }) => {
-                let (scales, biases) = (
-                    self.values(scales, rows.clone(), layout.scales),
-                    self.values(biases, rows.clone(), layout.scales),
-                );
+            (Layout::Affine(layout), Parts::Affine { codes, scales, biases, bits, .. }) => {
+                let scales = self.values(scales, rows.clone(), layout.scales);
+                let biases = match biases {
+                    Some(biases) => self.values(biases, rows.clone(), layout.scales),
+                    None => Cow::Owned(centred(&scales, layout.scales, *bits)),
+                };
                 let rows = AffineRows { codes: self.rows_of(codes, rows), scales: &scales, biases: &biases };
                 layout.pack_rows(form, &rows, place);
             }
@@ -190,11 +232,23 @@ impl StoredMatrix {
                 let (scales, biases) = affine_scales(self.rows_of(scales, rows));
                 layout.pack_rows(form, &AffineRows { codes: &codes, scales: &scales, biases: &biases }, place);
             }
-            (Layout::Dense { kind, k }, Parts::Micro { format, codes, scales }) => {
+            (Layout::Dense { kind, k }, Parts::Micro { format, codes, scales, factor }) => {
                 let (mut values, mut bytes) = (vec![0.0; *k], vec![0; rows.len() * k * kind.bytes()]);
                 for (row, bytes) in rows.zip(bytes.chunks_exact_mut(k * kind.bytes())) {
                     let row = row..row + 1;
-                    format.dequantize_row(self.rows_of(codes, row.clone()), self.rows_of(scales, row), &mut values);
+                    let (codes, scales) = (self.rows_of(codes, row.clone()), self.rows_of(scales, row));
+                    format.dequantize_row(codes, scales, *factor, &mut values);
+                    kind.write_all(bytes, &values);
+                }
+                pack_dense_rows(form, *kind, *k, &bytes, place);
+            }
+            (Layout::Dense { kind, k }, Parts::Float8 { format, codes, scales, first }) => {
+                let (mut values, mut bytes) = (vec![0.0; *k], vec![0; rows.len() * k * kind.bytes()]);
+                let mut row_scales = vec![0.0; format.scales(1, *k)[1]];
+                for (row, bytes) in rows.zip(bytes.chunks_exact_mut(k * kind.bytes())) {
+                    let at = format.scale_row(first + row) * row_scales.len();
+                    row_scales.iter_mut().zip(at..).for_each(|(to, i)| *to = scales.kind.read(&scales.bytes, i));
+                    format.dequantize_row(self.rows_of(codes, row..row + 1), &row_scales, &mut values);
                     kind.write_all(bytes, &values);
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
@@ -211,7 +265,7 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
-            (Layout::Affine(_), Parts::Floats { .. } | Parts::Turned(_))
+            (Layout::Affine(_), Parts::Floats { .. } | Parts::Float8 { .. } | Parts::Turned(_))
             | (Layout::Dense { .. }, Parts::Affine { .. }) => {
                 unreachable!("layout and parts are made together")
             }
@@ -229,15 +283,26 @@ impl StoredMatrix {
             Parts::Affine { codes, scales, biases, bits, group } => {
                 let (codes, number) = (self.rows_of(codes, rows.clone()), first / group);
                 let scale = scales.kind.read(self.rows_of(&scales.bytes, rows.clone()), number);
-                let bias = biases.kind.read(self.rows_of(&biases.bytes, rows), number);
+                let bias = match biases {
+                    Some(biases) => biases.kind.read(self.rows_of(&biases.bytes, rows), number),
+                    None => -centre(*bits) * scale,
+                };
                 let mut unpacked = [0; TILE];
                 unpack(&codes[first * bits / 8..(first + TILE) * bits / 8], *bits, &mut unpacked);
                 out.iter_mut().zip(unpacked).for_each(|(to, code)| *to = f32::from(code) * scale + bias);
             }
-            Parts::Micro { format, codes, scales } => {
+            Parts::Micro { format, codes, scales, factor } => {
                 let mut whole = vec![0.0; self.inputs];
-                format.dequantize_row(self.rows_of(codes, rows.clone()), self.rows_of(scales, rows), &mut whole);
+                let (codes, scales) = (self.rows_of(codes, rows.clone()), self.rows_of(scales, rows));
+                format.dequantize_row(codes, scales, *factor, &mut whole);
                 out.copy_from_slice(&whole[first..first + out.len()]);
+            }
+            Parts::Float8 { format, codes, scales, first: before } => {
+                let codes = &self.rows_of(codes, rows)[first..];
+                let at = format.scale_row(before + row) * format.scales(1, self.inputs)[1];
+                for ((out, code), column) in out.iter_mut().zip(codes).zip(first..) {
+                    *out = e4m3(*code) * scales.kind.read(&scales.bytes, at + format.scale_column(column));
+                }
             }
             Parts::Turned(_) => unreachable!("what is turned is not turned again"),
         }
@@ -262,8 +327,12 @@ impl StoredMatrix {
         };
         let tensors = match parts {
             Parts::Floats { floats, .. } => [Some(floats), None, None],
-            Parts::Affine { codes, scales, biases, .. } => [Some(codes), Some(&scales.bytes), Some(&biases.bytes)],
+            Parts::Affine { codes, scales, biases, .. } => {
+                [Some(codes), Some(&scales.bytes), biases.as_ref().map(|of| &of.bytes)]
+            }
             Parts::Micro { codes, scales, .. } => [Some(codes), Some(scales), None],
+            // The scales were read when they were checked.
+            Parts::Float8 { codes, .. } => [Some(codes), None, None],
             Parts::Turned(_) => [None; 3],
         };
         tensors.into_iter().flatten()
@@ -291,6 +360,13 @@ impl StoredMatrix {
     }
 }
 
+/// Biases that make the middle code zero.
+fn centred(scales: &[u8], kind: Float, bits: usize) -> Vec<u8> {
+    let mut biases = vec![0; scales.len()];
+    (0..scales.len() / kind.bytes()).for_each(|i| kind.write(&mut biases, i, -centre(bits) * kind.read(scales, i)));
+    biases
+}
+
 /// Rows of e2m1 codes as rows of five-bit codes, each a little-endian bit stream.
 fn affine_codes(codes: &[u8]) -> Vec<u8> {
     let code = |code: u8| (twice_e2m1(code) + MXFP4_ZERO).cast_unsigned();
@@ -314,6 +390,14 @@ fn affine_scales(scales: &[u8]) -> (Vec<u8>, Vec<u8>) {
         Float::Bf16.write(&mut biases, i, -f32::from(MXFP4_ZERO) * half);
     }
     (to, biases)
+}
+
+/// Type of the tiles of weights whose values have more digits than bfloat16, and that no kernel multiplies as they are.
+pub(super) fn widened(mode: ComputeMode) -> Float {
+    match mode {
+        ComputeMode::F32 => Float::F32,
+        ComputeMode::Int8 | ComputeMode::Int16 => Float::Bf16,
+    }
 }
 
 fn float_kind(name: &str, dtype: Dtype) -> Result<Float, LoadError> {

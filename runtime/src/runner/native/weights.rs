@@ -1,6 +1,6 @@
 use super::buffers::Preparation;
 use super::memory::HugeBytes;
-use super::stored::{Layout, MXFP4_BITS, StoredMatrix};
+use super::stored::{Layout, MXFP4_BITS, StoredMatrix, widened};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
 use crate::kernels::{
@@ -208,7 +208,7 @@ impl Matrix {
 }
 
 /// Bytes of memory that the weights of a model take once it is loaded; of `mapped` ones only what is not in the file.
-pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
+pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
         let elements = module.parts * module.outputs.next_multiple_of(TILE) * module.inputs;
@@ -217,12 +217,15 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool) -> u64 {
             _ if mapped => 0,
             Storage::Dense(dtype) => elements * element_bytes(dtype),
             // Codes, and a scale and a bias per group of at most four bytes each.
-            Storage::Affine(Quantization { bits, group_size }) => elements * bits / 8 + elements / group_size * 8,
+            Storage::Affine(Quantization { bits, group_size }) | Storage::Packed(Quantization { bits, group_size }) => {
+                elements * bits / 8 + elements / group_size * 8
+            }
             // As `StoredMatrix` lays them out.
             Storage::Micro(format @ Microscaling::Mxfp4) => {
                 elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
             }
             Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
+            Storage::ScaledNvfp4 | Storage::Float8(_) => elements * widened(mode).bytes(),
         };
         (matrix + bias) as u64
     };

@@ -41,11 +41,14 @@ impl ProductShape {
     /// The product with the matrix of a module, as the executor lays it out; `None` if it reads floats.
     pub fn of(module: &Module) -> Option<Self> {
         let quantization = match module.storage {
-            Storage::Affine(quantization) => quantization,
+            Storage::Affine(quantization) | Storage::Packed(quantization) => quantization,
             Storage::Micro(format @ Microscaling::Mxfp4) => {
                 Quantization { bits: MXFP4_BITS, group_size: format.group_size() }
             }
-            Storage::Dense(_) | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => return None,
+            Storage::Dense(_)
+            | Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8)
+            | Storage::ScaledNvfp4
+            | Storage::Float8(_) => return None,
         };
         Some(Self { outputs: module.outputs, inputs: module.inputs, quantization })
     }
