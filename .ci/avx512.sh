@@ -28,5 +28,5 @@ program=$(cargo test -p lmx-runtime --lib --no-run --message-format json |
     python3 -c 'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')
 # Two tests of attention compare results beyond what is affordable here; a third one covers each form.
 EMULATED_CPU=_Z28create_sapphire_rapids_cpuidP8BX_CPU_C LD_PRELOAD=$folder/emulator/emulator.so \
-    "$python" .ci/emulate.py "$program" --test-threads 1 kernels \
+    "$python" .ci/emulate.py "$program" --test-threads 1 kernels:: \
     --skip results_do_not_depend_on_form_tile_or_chunk --skip codes_cost_what_their_steps_are_wide
