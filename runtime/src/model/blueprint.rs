@@ -535,7 +535,7 @@ impl<'a> Survey<'a> {
                 }
                 let (global, parts) = (self.take(global)?, if let [parts, _] = rows { *parts } else { 1 });
                 if global.dtype != Dtype::F32 || ![1, parts].contains(&global.elements()) {
-                    let reason = format!("{:?} {:?}, expected one F32 or {parts}", global.dtype, global.shape);
+                    let reason = format!("{:?} {:?}, expected 1 or {parts} of F32", global.dtype, global.shape);
                     return Err(LoadError::invalid(global.name, reason));
                 }
                 Ok(Storage::ScaledNvfp4)

@@ -142,6 +142,7 @@ fn invalid(reason: String) -> TextError {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     fn file(tokens: &[&[u8]]) -> Vec<u8> {
         let bytes = (0..=u8::MAX).map(|byte| vec![byte]);
@@ -171,10 +172,11 @@ mod tests {
         /// Of any tokens, in any order of ranks: also such as no training would give.
         #[test]
         fn every_piece_is_joined_as_tiktoken_joins_it(
-            tokens in proptest::collection::hash_set("[ab]{2,6}|[abc]{2,4}", 1..40),
+            tokens in proptest::collection::vec("[ab]{2,6}|[abc]{2,4}", 1..40),
             pieces in proptest::collection::vec("[abc]{1,24}", 1..20),
         ) {
-            let tokens: Vec<&[u8]> = tokens.iter().map(String::as_bytes).collect();
+            let mut seen = HashSet::new();
+            let tokens: Vec<&[u8]> = tokens.iter().map(String::as_bytes).filter(|token| seen.insert(*token)).collect();
             let file = file(&tokens);
             let (tokenizer, ranks) = (read(&file).unwrap(), ranks(&file).unwrap());
             for piece in pieces {
