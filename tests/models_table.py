@@ -29,7 +29,9 @@ def kind(meta):
     quant = meta.get("mlx_quant")
     layout = "MLX" if quant or meta.get("stacked_experts") else "Hugging Face"
     if not quant:
-        return layout, f"fp8, blocks of {meta['fp8']}" if meta.get("fp8") else meta["dtype"]
+        packed = meta.get("compressed_tensors")
+        fp8 = "fp8" if any(key.startswith("fp8") for key in meta) else None
+        return layout, fp8 or (f"compressed-tensors, {packed.split(',')[0]}-bit experts" if packed else meta["dtype"])
     bits, group, *mode = quant.split(",")
     name = mode[0] if mode and mode[0] != "affine" else f"{bits}-bit, group {group}"
     return layout, name + (", mixed" if meta.get("mlx_override") else "") + (", kv_b_proj" if meta.get("mlx_kv_b") else "")
