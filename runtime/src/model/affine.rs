@@ -21,7 +21,7 @@ pub struct AffineMatrix<'a> {
     pub codes: TensorView<'a>,
     /// Scales, any float type, `[outputs, inputs / group]`; may be negative.
     pub scales: TensorView<'a>,
-    /// Biases, any float type, `[outputs, inputs / group]`; `None` if the middle code is zero everywhere ([`centre`]).
+    /// Biases, any float type, `[outputs, inputs / group]`; `None` if the middle code is zero everywhere.
     pub biases: Option<TensorView<'a>>,
 }
 

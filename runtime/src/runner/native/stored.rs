@@ -79,6 +79,27 @@ struct Column {
     kind: Float,
 }
 
+impl Column {
+    /// Type of the tiles of float8 weights with these scales. Float16 has three digits more than bfloat16, but not the range
+    /// of any scale.
+    fn of_float8(&self, mode: ComputeMode) -> Float {
+        let scales = (0..self.bytes.len() / self.kind.bytes()).map(|i| self.kind.read(&self.bytes, i));
+        let mut largest = scales.map(|scale| LARGEST_E4M3 * scale.abs()).filter(|largest| *largest > 0.0);
+        match widened(mode) {
+            // What is subnormal is still no further off than a digit of the block's largest weight.
+            Float::Bf16 if largest.all(|largest| (HALF_DIGITS..=half::f16::MAX.to_f32()).contains(&largest)) => {
+                Float::F16
+            }
+            kind => kind,
+        }
+    }
+}
+
+/// The largest e4m3 number.
+const LARGEST_E4M3: f32 = 448.0;
+/// Float16 numbers are `2^-24` apart or more, and have eleven digits.
+const HALF_DIGITS: f32 = 1.0 / (1 << 13) as f32;
+
 impl StoredMatrix {
     /// Finds the tensors of the module at `path`, or of one part of it.
     ///
@@ -145,7 +166,7 @@ impl StoredMatrix {
             }
             Storage::Float8(format) => {
                 let (codes, scales) = (stored("weight")?, column("weight_scale_inv")?);
-                (Layout::Dense { kind: widened(mode), k }, Parts::Float8 { format, codes, scales, first: 0 })
+                (Layout::Dense { kind: scales.of_float8(mode), k }, Parts::Float8 { format, codes, scales, first: 0 })
             }
         };
         Ok(Self { outputs: module.outputs, inputs: k, layout, parts })
@@ -182,11 +203,8 @@ impl StoredMatrix {
     /// The matrix whose columns are some of its rows. Groups do not survive the turn: what is quantised becomes floats.
     pub(super) fn rows_as_columns(&self, rows: Range<usize>, mode: ComputeMode) -> Self {
         let source = self.some_rows(rows);
-        let kind = match (&source.parts, mode) {
-            (Parts::Floats { kind, .. }, _) => *kind,
-            (_, ComputeMode::F32) => Float::F32,
-            (_, ComputeMode::Int8 | ComputeMode::Int16) => Float::F16,
-        };
+        let own = if let Parts::Floats { kind, .. } = source.parts { Some(kind) } else { None };
+        let kind = turned(own, mode);
         let layout = Layout::Dense { kind, k: source.outputs };
         Self { outputs: source.inputs, inputs: source.outputs, layout, parts: Parts::Turned(Box::new(source)) }
     }
@@ -390,6 +408,15 @@ fn affine_scales(scales: &[u8]) -> (Vec<u8>, Vec<u8>) {
         Float::Bf16.write(&mut biases, i, -f32::from(MXFP4_ZERO) * half);
     }
     (to, biases)
+}
+
+/// Type of weights that are turned when they are loaded: their own, or one that holds what was quantised.
+pub(super) fn turned(own: Option<Float>, mode: ComputeMode) -> Float {
+    match (own, mode) {
+        (Some(own), _) => own,
+        (None, ComputeMode::F32) => Float::F32,
+        (None, ComputeMode::Int8 | ComputeMode::Int16) => Float::F16,
+    }
 }
 
 /// Type of the tiles of weights whose values have more digits than bfloat16, and that no kernel multiplies as they are.

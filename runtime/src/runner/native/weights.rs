@@ -1,12 +1,12 @@
 use super::buffers::Preparation;
 use super::memory::HugeBytes;
-use super::stored::{Layout, MXFP4_BITS, StoredMatrix, widened};
+use super::stored::{Layout, MXFP4_BITS, StoredMatrix, turned, widened};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
 use crate::kernels::{
     Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row,
 };
-use crate::model::{Blueprint, Microscaling, Module, ModuleKind, Quantization, Storage};
+use crate::model::{Blueprint, Microscaling, MixerSpec, Module, ModuleKind, Quantization, Storage};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -211,23 +211,46 @@ impl Matrix {
 pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
-        let elements = module.parts * module.outputs.next_multiple_of(TILE) * module.inputs;
-        let matrix = match module.storage {
-            _ if matches!(module.kind, ModuleKind::Norm | ModuleKind::Vector) => 4 * module.outputs,
-            _ if mapped => 0,
-            Storage::Dense(dtype) => elements * element_bytes(dtype),
-            // Codes, and a scale and a bias per group of at most four bytes each.
-            Storage::Affine(Quantization { bits, group_size }) | Storage::Packed(Quantization { bits, group_size }) => {
-                elements * bits / 8 + elements / group_size * 8
+        let matrix = match module.kind {
+            ModuleKind::Norm | ModuleKind::Vector => 4 * module.outputs,
+            ModuleKind::Embedding | ModuleKind::Linear if mapped => 0,
+            ModuleKind::Embedding | ModuleKind::Linear => {
+                matrix_bytes(module, module.parts * module.outputs.next_multiple_of(TILE), mode)
             }
-            // As `StoredMatrix` lays them out.
-            Storage::Micro(format @ Microscaling::Mxfp4) => {
-                elements * MXFP4_BITS / 8 + elements / format.group_size() * 4
-            }
-            Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
-            Storage::ScaledNvfp4 | Storage::Float8(_) => elements * widened(mode).bytes(),
         };
-        (matrix + bias) as u64
+        matrix + bias
     };
-    blueprint.modules().map(|(_, of)| module(of)).sum()
+    let all: usize = blueprint.modules().map(|(_, of)| module(of)).sum();
+    let layers = blueprint.spec.layers.iter().enumerate();
+    let turned: usize = layers.map(|(number, layer)| turned_bytes(blueprint, number, &layer.mixer, mapped, mode)).sum();
+    (all + turned) as u64
+}
+
+/// Bytes of some rows of a matrix in tiles.
+fn matrix_bytes(module: &Module, rows: usize, mode: ComputeMode) -> usize {
+    let elements = rows * module.inputs;
+    match module.storage {
+        Storage::Dense(dtype) => elements * element_bytes(dtype),
+        // Codes, and a scale and a bias per group of at most four bytes each.
+        Storage::Affine(Quantization { bits, group_size }) | Storage::Packed(Quantization { bits, group_size }) => {
+            elements * bits / 8 + elements / group_size * 8
+        }
+        // As `StoredMatrix` lays them out.
+        Storage::Micro(format @ Microscaling::Mxfp4) => elements * MXFP4_BITS / 8 + elements / format.group_size() * 4,
+        Storage::Micro(Microscaling::Nvfp4 | Microscaling::Mxfp8) => elements * 2,
+        Storage::ScaledNvfp4 | Storage::Float8(_) => elements * widened(mode).bytes(),
+    }
+}
+
+/// Bytes that a layer's turned weights take more than the rows that they are made of: of keys made of latents, where the
+/// checkpoint has them in one matrix with the values.
+fn turned_bytes(blueprint: &Blueprint, layer: usize, mixer: &MixerSpec, mapped: bool, mode: ComputeMode) -> usize {
+    let MixerSpec::Latent(of) = mixer else { return 0 };
+    let Ok(module) = blueprint.module(&blueprint.layer_path(layer, "self_attn.kv_b_proj")) else { return 0 };
+    let bytes = match module.storage {
+        Storage::Dense(dtype) => element_bytes(dtype),
+        _ => turned(None, mode).bytes(),
+    };
+    let rows = if mapped { 0 } else { matrix_bytes(module, of.heads * of.plain, mode) };
+    (of.heads * of.rank.next_multiple_of(TILE) * of.plain * bytes).saturating_sub(rows)
 }
