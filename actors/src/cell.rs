@@ -12,7 +12,7 @@ use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use lmx_runtime::config::SchedulerConfig;
 use lmx_runtime::ids::{KvEpoch, RequestId, SeqId, WorkerId};
-use lmx_runtime::kv::{KvAccounts, KvUsage};
+use lmx_runtime::kv::{KvAccounts, KvUsage, StatePool};
 use lmx_runtime::sampling::SamplingParams;
 use lmx_runtime::scheduler::{Admission, CancelTarget, Limits, Scheduler, SequenceCounts};
 use lmx_runtime::sequence::{NewRequest, Priority, SequenceError};
@@ -238,9 +238,12 @@ impl Cell {
 
         let factory = {
             let (scheduler, epochs, model) = (scheduler.clone(), epochs.clone(), model.clone());
+            let max_sequences = spec.scheduler.max_sequences.get();
             move || {
                 let (blocks, spans) = (spec.limits.num_blocks, spec.limits.spans);
                 let accounts = KvAccounts::new(blocks, spans, spec.fingerprint, spec.prefix_cache, epochs.current());
+                let states = spec.limits.num_states;
+                let accounts = accounts.with_states(StatePool::new(states, max_sequences.min(states)));
                 KvCache::new(accounts, scheduler.clone(), &model)
             }
         };
@@ -362,10 +365,12 @@ impl Cell {
             egress: egress.mailbox.clone(),
             open: seqs.len(),
         };
+        let turns = if self.limits.num_states > 0 { turns(&request.prompt, &self.tokenizer) } else { Arc::default() };
         let request = NewRequest {
             id,
             worker: egress.worker,
             prompt: request.prompt,
+            turns,
             choices: seqs,
             params: Arc::new(request.params),
             seed: request.seed,
@@ -446,6 +451,11 @@ impl Drop for Cell {
         self.kv_cache.closer()();
         self.engine_arbiter.stop();
     }
+}
+
+/// Where the turns of a prompt begin and end: at its special tokens.
+fn turns(prompt: &[u32], tokenizer: &Tokenizer) -> Arc<[usize]> {
+    prompt.iter().enumerate().filter(|(_, id)| tokenizer.is_special(**id)).map(|(at, _)| at).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use lmx_runtime::ids::{KvEpoch, SeqId, StepId};
 use lmx_runtime::kv::{BlockPool, KvAccounts, Reserve, ReserveRow};
 use std::hint::black_box;
+use std::sync::Arc;
 
 const BLOCK_TOKENS: usize = 16;
 
@@ -23,7 +24,7 @@ fn accounts(c: &mut Criterion) {
     c.bench_function("accounts/admit_and_release_2k_tokens", |b| {
         let mut accounts = fresh();
         let tokens: std::sync::Arc<[u32]> = (0..2048).collect();
-        let ask = reserve(vec![ReserveRow::Admit { seq: SeqId(1), tokens, reuse: false }]);
+        let ask = reserve(vec![ReserveRow::Admit { seq: SeqId(1), tokens, reuse: false, turns: Arc::default() }]);
         b.iter(|| {
             black_box(accounts.reserve(&ask));
             accounts.release(SeqId(1), KvEpoch(0));
@@ -34,7 +35,12 @@ fn accounts(c: &mut Criterion) {
         let admitted = || {
             let mut accounts = fresh();
             let tokens: std::sync::Arc<[u32]> = (0..16).collect();
-            let admit = |seq| ReserveRow::Admit { seq: SeqId(seq), tokens: tokens.clone(), reuse: false };
+            let admit = |seq| ReserveRow::Admit {
+                seq: SeqId(seq),
+                tokens: tokens.clone(),
+                reuse: false,
+                turns: Arc::default(),
+            };
             accounts.reserve(&reserve((0..64).map(admit).collect()));
             accounts
         };

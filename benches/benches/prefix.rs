@@ -45,7 +45,12 @@ fn admit(c: &mut Criterion) {
         let ask = |seq| Reserve {
             step: StepId(0),
             epoch: KvEpoch(0),
-            rows: vec![ReserveRow::Admit { seq: SeqId(seq), tokens: prompt.clone(), reuse: true }],
+            rows: vec![ReserveRow::Admit {
+                seq: SeqId(seq),
+                tokens: prompt.clone(),
+                reuse: true,
+                turns: Arc::default(),
+            }],
             headroom: 0,
         };
         accounts.reserve(&ask(1));

@@ -56,7 +56,7 @@ struct Paced {
 
 impl Forward for Paced {
     fn shape(&self) -> ForwardShape {
-        ForwardShape { vocab_size: VOCAB, spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS }
+        ForwardShape { vocab_size: VOCAB, spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS, num_states: 0 }
     }
 
     fn copy_blocks(&mut self, _: &[BlockMove]) -> Result<(), ForwardError> {
@@ -88,7 +88,7 @@ fn config() -> SchedulerConfig {
 }
 
 fn limits() -> Limits {
-    Limits { spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS, context_tokens: 100_000 }
+    Limits { spans: BLOCK_TOKENS.into(), num_blocks: NUM_BLOCKS, num_states: 0, context_tokens: 100_000 }
 }
 
 fn prompt(len: usize) -> Arc<[u32]> {
@@ -151,6 +151,7 @@ fn in_one_thread(pace: &Pace, tokens: usize) {
     let mut engine = LocalEngine::new(scheduler, accounts, runner);
     for id in 0..pace.sequences as u64 {
         let request = NewRequest {
+            turns: Arc::default(),
             id: RequestId(id),
             worker: WorkerId(0),
             prompt: prompt(10),

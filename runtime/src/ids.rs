@@ -35,6 +35,10 @@ id! {
     BlockId(u32)
 }
 id! {
+    /// Room for what the recurrent layers of one sequence remember: a running one, or one that is kept for later prompts.
+    StateId(u32)
+}
+id! {
     /// One forward pass, in the order in which they were planned.
     StepId(u64)
 }

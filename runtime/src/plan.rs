@@ -3,7 +3,7 @@
 //! Rows refer to *the last token of the slot*, never to a token value, so that a plan can be built before the
 //! previous output is known.
 
-use crate::ids::{BlockId, ExpertId, ExpertSlot, KvEpoch, SeqId, SlotId, StepId};
+use crate::ids::{BlockId, ExpertId, ExpertSlot, KvEpoch, SeqId, SlotId, StateId, StepId};
 use crate::sampling::{SampledToken, SamplingParams, TokenLogprobs};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct StepPlan {
     pub evict: Vec<SlotId>,
     /// Copies inside KV memory, executed before the forward.
     pub moves: Vec<BlockMove>,
+    /// Copies of recurrent states, executed in order and before the forward. Empty for models without such layers.
+    pub states: Vec<StateMove>,
     /// Changes of expert residency, executed before the forward. Empty for models without streamed experts.
     pub experts: ExpertOrders,
 }
@@ -43,6 +45,8 @@ pub struct NewSlot {
     pub cached_tokens: usize,
     /// The block table up to and including the row of this step.
     pub blocks: Vec<BlockId>,
+    /// Where its recurrent states stand; `None` for models without such layers.
+    pub state: Option<SlotState>,
     /// How to choose tokens.
     pub params: Arc<SamplingParams>,
     /// Key of the counter-based random generator, the same in any batch.
@@ -96,6 +100,33 @@ pub struct BlockMove {
     pub from: BlockId,
     /// The block to overwrite.
     pub to: BlockId,
+}
+
+/// A copy of the recurrent states of all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateMove {
+    /// The place to read.
+    pub from: StateId,
+    /// The place to overwrite.
+    pub to: StateId,
+}
+
+/// Where the recurrent states of a sequence stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotState {
+    /// Its own place. What stands there does not count before the first token.
+    pub place: StateId,
+    /// Snapshots to take while its prompt is computed, ascending.
+    pub saves: Vec<StateSave>,
+}
+
+/// A snapshot to take in the middle of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSave {
+    /// How many tokens of the sequence it stands behind.
+    pub tokens: usize,
+    /// Where it goes.
+    pub to: StateId,
 }
 
 /// Changes of expert residency that a step starts with.

@@ -40,6 +40,8 @@ pub struct NewRequest {
     pub worker: WorkerId,
     /// Token ids of the prompt, at least one.
     pub prompt: Arc<[u32]>,
+    /// Where its turns end, in tokens, ascending: later prompts are likely to part from it there. May be empty.
+    pub turns: Arc<[usize]>,
     /// One sequence per choice, at least one; all share the prompt.
     pub choices: Vec<SeqId>,
     /// How to choose tokens.
@@ -78,6 +80,8 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// The prompt alone, as it came.
     pub(crate) prompt: Arc<[u32]>,
+    /// Where its turns end.
+    pub(crate) turns: Arc<[usize]>,
     pub(crate) prompt_tokens: usize,
     /// Leading tokens whose keys and values stand in KV memory.
     pub(crate) computed: usize,

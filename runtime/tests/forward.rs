@@ -19,7 +19,7 @@ fn driver() -> Driver {
 /// One row of consecutive tokens; logits of the last one.
 fn run(driver: &mut Driver, tokens: &[u32], first: u32, table: &[BlockId]) -> Result<Vec<f32>, ForwardError> {
     let positions: Vec<u32> = (first..first + tokens.len() as u32).collect();
-    let rows = [BatchRow { span: 0..tokens.len(), context_tokens: first as usize + tokens.len(), table }];
+    let rows = [BatchRow { span: 0..tokens.len(), context_tokens: first as usize + tokens.len(), table, state: None }];
     let wanted = [tokens.len() as u32 - 1];
     let mut logits = vec![7.0];
     driver.forward.forward(&Batch { tokens, positions: &positions, rows: &rows, wanted: &wanted }, &mut logits)?;
@@ -49,7 +49,7 @@ fn only_wanted_logits_come_back_and_old_ones_are_gone() {
     let logits = run(&mut driver, &[1, 2, 3], 0, &[BlockId(0)]).unwrap();
     assert_eq!(logits.len(), vocab);
 
-    let rows = [BatchRow { span: 0..1, context_tokens: 4, table: &[BlockId(0)] }];
+    let rows = [BatchRow { span: 0..1, context_tokens: 4, table: &[BlockId(0)], state: None }];
     let mut logits = logits;
     let batch = Batch { tokens: &[4], positions: &[3], rows: &rows, wanted: &[] };
     driver.forward.forward(&batch, &mut logits).unwrap();
@@ -81,7 +81,7 @@ fn positions_and_spans_have_to_agree() {
     let mut fails = |positions: &[u32], rows: &[BatchRow<'_>], wanted: &[u32]| {
         driver.forward.forward(&Batch { tokens: &[1, 2], positions, rows, wanted }, &mut logits).is_err()
     };
-    let row = |span, context_tokens| BatchRow { span, context_tokens, table: &table };
+    let row = |span, context_tokens| BatchRow { span, context_tokens, table: &table, state: None };
     assert!(fails(&[0, 2], &[row(0..2, 2)], &[]));
     assert!(fails(&[0], &[row(0..2, 2)], &[]));
     assert!(fails(&[0, 1], &[row(0..1, 1)], &[]));

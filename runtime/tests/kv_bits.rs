@@ -8,7 +8,7 @@ use lmx_runtime::ids::BlockId;
 use lmx_runtime::kernels::Form;
 use lmx_runtime::model::Blueprint;
 use lmx_runtime::parity::{self, ParityInputs, ParityOptions, PromptNumbers};
-use lmx_runtime::plan::BlockMove;
+use lmx_runtime::plan::{BlockMove, StateMove};
 use lmx_runtime::runner::native::LoadOptions;
 use lmx_runtime::runner::{Backend, Forward, Threads};
 use std::num::NonZeroUsize;
@@ -107,24 +107,29 @@ fn logits_are_the_same_bits_in_any_chunk_batch_team_and_form() {
 
 #[test]
 fn a_copied_block_goes_on_as_the_one_that_it_was_copied_from() {
-    let checkpoint = fixture::named("qwen3-bf16").checkpoint();
-    for format in formats() {
+    let recurrent = [KvFormat::default()].map(|format| ("qwen3-next-q4g64", format));
+    for (name, format) in formats().into_iter().map(|format| ("qwen3-bf16", format)).chain(recurrent) {
+        let checkpoint = fixture::named(name).checkpoint();
         let mut driver = driver::native_with(&checkpoint, ComputeMode::Int16, Form::best(), &on_threads(1), &format);
         // Ends inside of a block of floats, and inside of a larger one of codes.
         for tokens in [20, 150 - 1] {
             let ids = &prompts(driver.vocab())[2][..tokens];
             let (mut parent, _) = driver.prompt(ids, 64);
-            let spare = driver.prompt(&[0], 1).0.table[0];
+            let other = driver.prompt(&[0], 1).0;
+            let (spare, state) = (other.table[0], other.state);
             let last = driver.forward.shape().spans.full(tokens);
             let copy = BlockMove { from: parent.table[last], to: spare };
             driver.forward.copy_blocks(&[copy]).unwrap();
+            if driver.forward.shape().num_states > 0 {
+                driver.forward.copy_states(&[StateMove { from: parent.state, to: state }]).unwrap();
+            }
             let table: Vec<BlockId> = parent.table[..last].iter().copied().chain([spare]).collect();
-            let mut fork = driver::Sequence { computed: tokens, table };
+            let mut fork = driver::Sequence { computed: tokens, table, state };
 
             let alone = driver.step(&mut [Work { sequence: &mut parent, tokens: &[7] }]);
             let forked = driver.step(&mut [Work { sequence: &mut fork, tokens: &[7] }]);
 
-            assert!(alone == forked, "{format:?} {tokens}");
+            assert!(alone == forked, "{name} {format:?} {tokens}");
         }
     }
 }
@@ -138,7 +143,7 @@ fn compute(
     let backend = Backend::choose(&ComputeConfig { executor: Executor::Native, ..ComputeConfig::default() }).unwrap();
     let spans = backend.kv_shape(&Blueprint::read(checkpoint).unwrap(), kv).unwrap().spans;
     let model = backend.load(checkpoint, &mut |_| {}).unwrap();
-    let forward = |num_blocks| model.forward(num_blocks, kv);
+    let forward = |size| model.forward(size, kv);
     parity::run(inputs, options, model.facts().context_tokens, spans, forward, &mut |_| {}).unwrap()
 }
 

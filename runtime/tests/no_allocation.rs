@@ -4,9 +4,10 @@
 mod support;
 
 use lmx_runtime::config::ComputeMode;
-use lmx_runtime::ids::BlockId;
+use lmx_runtime::ids::{BlockId, StateId};
 use lmx_runtime::kernels::Form;
-use lmx_runtime::runner::{Batch, BatchRow, Forward};
+use lmx_runtime::plan::StateSave;
+use lmx_runtime::runner::{Batch, BatchRow, Forward, RowState};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::{driver, fixture};
@@ -39,11 +40,13 @@ fn step(forward: &mut impl Forward, logits: &mut Vec<f32>, then: u32) {
     let tokens = [7; 22];
     let positions: [u32; 22] = std::array::from_fn(|i| if i < 20 { i as u32 } else { then });
     let seen = then as usize + 1;
-    let rows = [
-        BatchRow { span: 0..20, context_tokens: 20, table: &tables[0] },
-        BatchRow { span: 20..21, context_tokens: seen, table: &tables[1] },
-        BatchRow { span: 21..22, context_tokens: seen, table: &tables[2] },
-    ];
+    let recurrent = forward.shape().num_states > 0;
+    let saves = [StateSave { tokens: 16, to: StateId(3) }];
+    let row = |row: usize, span, context_tokens| {
+        let state = recurrent.then_some(RowState { place: StateId(row as u32), saves: &saves });
+        BatchRow { span, context_tokens, table: &tables[row], state }
+    };
+    let rows = [row(0, 0..20, 20), row(1, 20..21, seen), row(2, 21..22, seen)];
     let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &[19, 20, 21] };
     let before = ASKED.load(Ordering::Relaxed);
     logits.clear();

@@ -57,7 +57,7 @@ fn compute(fixture: &Fixture, options: ParityOptions, executor: Executor) -> Vec
         Backend::choose(&ComputeConfig { executor, mode: ComputeMode::F32, ..ComputeConfig::default() }).unwrap();
     let model = backend.load(&fixture.checkpoint(), &mut |_| {}).unwrap();
     let format = KvFormat::default();
-    let forward = |num_blocks| model.forward(num_blocks, &format);
+    let forward = |size| model.forward(size, &format);
     let context_tokens = model.facts().context_tokens;
     let spans = format.block_tokens.get().into();
     parity::run(&ParityInputs { prompts, n_greedy }, options, context_tokens, spans, forward, &mut |_| {}).unwrap()

@@ -160,7 +160,12 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
         forward,
         tokenizer: tokenizer.clone(),
         scheduler: setup.loaded.config.scheduler.clone(),
-        limits: Limits { spans: shape.spans, num_blocks: shape.num_blocks, context_tokens: 4096 },
+        limits: Limits {
+            spans: shape.spans,
+            num_blocks: shape.num_blocks,
+            num_states: shape.num_states,
+            context_tokens: 4096,
+        },
         fingerprint: 1,
         prefix_cache: true,
         mailboxes: setup.mailboxes,

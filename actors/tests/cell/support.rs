@@ -81,7 +81,12 @@ impl Setup {
             }),
             tokenizer: TOKENIZER.clone(),
             scheduler: self.scheduler,
-            limits: Limits { spans: BLOCK.into(), num_blocks: self.num_blocks, context_tokens: self.context_tokens },
+            limits: Limits {
+                spans: BLOCK.into(),
+                num_blocks: self.num_blocks,
+                num_states: 0,
+                context_tokens: self.context_tokens,
+            },
             fingerprint: 7,
             prefix_cache: true,
             mailboxes: self.mailboxes,

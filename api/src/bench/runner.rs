@@ -66,10 +66,10 @@ pub fn measure_runner(
     let load_s = begun.elapsed().as_secs_f64();
     let resident = resident_bytes();
     let (weight_bytes, kv_bytes_per_token) = (model.step_bytes(), kv.bytes_per_token());
-    let work = Work::of(&blueprint.spec, weight_bytes, kv_bytes_per_token);
+    let work = Work::of(&blueprint.spec, weight_bytes, &kv);
     let repeat = plan.repeat.get();
     let (plan, left_out) = plan.fit(model.facts().context_tokens);
-    let mut bench = RunnerBench::new(plan, work, kv.spans, |blocks| model.forward(blocks, format))?;
+    let mut bench = RunnerBench::new(plan, work, kv.spans, |size| model.forward(size, format))?;
     said("prompts");
     let prefill = bench.prefill()?;
     said("one stream");

@@ -49,7 +49,7 @@ pub fn run(args: &ParityArgs) -> Outcome {
         Err(error) => return fail_load(&error),
     };
     let options = ParityOptions { chunk: args.chunk, batch: args.batch, reuse_prefix: args.reuse_prefix };
-    let forward = |num_blocks| model.forward(num_blocks, &format);
+    let forward = |size| model.forward(size, &format);
     let context_tokens = model.facts().context_tokens;
     let mut done = |prompt: &PromptNumbers| eprintln!("{}", line(prompt));
     let numbers = match parity::run(&inputs, options, context_tokens, kv.spans, forward, &mut done) {

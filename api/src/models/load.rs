@@ -7,9 +7,11 @@ use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
 use lmx_runtime::config::InvalidSetting;
 use lmx_runtime::config::KvFormat;
-use lmx_runtime::ids::BlockId;
+use lmx_runtime::ids::{BlockId, StateId};
 use lmx_runtime::model::Blueprint;
-use lmx_runtime::runner::{Backend, Batch, BatchRow, Forward, ForwardError, KvShape, LoadProgress, Model};
+use lmx_runtime::runner::{
+    Backend, Batch, BatchRow, Forward, ForwardError, KvShape, LoadProgress, MemorySize, Model, RowState,
+};
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, Conventions, TemplateError, TextError, Tokenizer};
 use std::num::NonZeroUsize;
@@ -20,6 +22,10 @@ use std::time::{Duration, Instant};
 const MAX_MEMORY_SHARE: f64 = 0.9;
 /// Tokens of the step that a model computes before it serves.
 const WARMUP_TOKENS: usize = 32;
+/// Part of the memory for keys and values that goes to snapshots of recurrent states: one in so many bytes.
+const SNAPSHOT_SHARE: u64 = 4;
+/// Most snapshots of recurrent states, for each sequence that can run.
+const SNAPSHOTS_PER_SEQUENCE: u64 = 8;
 
 /// Why a model does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +92,7 @@ pub struct Prepared {
     conventions: Conventions,
     eos_ids: Vec<u32>,
     limits: Limits,
-    kv_block_bytes: usize,
+    kv: KvShape,
     fingerprint: u128,
     weights_bytes: u64,
     /// Bytes of weights that stay in the file.
@@ -186,7 +192,7 @@ impl Loader {
             conventions,
             eos_ids,
             limits,
-            kv_block_bytes: kv.block_bytes,
+            kv,
             fingerprint,
             weights_bytes,
             mapped_bytes: backend.mapped_bytes(&blueprint, &checkpoint),
@@ -211,7 +217,7 @@ impl Loader {
             conventions,
             eos_ids,
             limits,
-            kv_block_bytes,
+            kv,
             fingerprint,
             weights_bytes,
             mapped_bytes,
@@ -224,7 +230,9 @@ impl Loader {
             mapped_bytes,
             weights_ms = weights_time.as_millis() as u64,
             kv_blocks = limits.num_blocks,
-            kv_bytes = limits.num_blocks as u64 * kv_block_bytes as u64,
+            kv_bytes = limits.num_blocks as u64 * kv.block_bytes as u64,
+            states = limits.num_states,
+            state_bytes = limits.num_states as u64 * kv.state_bytes as u64,
             kv_bits = preset.config.kv.bits,
             context_tokens = limits.sequence_tokens(),
             mode = %preset.config.compute.mode,
@@ -274,18 +282,26 @@ impl Loader {
         free_bytes: u64,
     ) -> Result<Limits, LoadFailure> {
         let config = &preset.config;
-        let KvShape { spans, block_bytes } = kv;
-        let block_bytes = block_bytes as u64;
+        let KvShape { spans, block_bytes, state_bytes } = kv;
+        let (block_bytes, state_bytes) = (block_bytes as u64, state_bytes as u64);
         let context_tokens = model.facts().context_tokens;
-        let budget = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
+        let all = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
+        let sequences = config.scheduler.max_sequences.get() as u64;
+        let budget = all.saturating_sub(sequences * state_bytes);
+        let snapshots = match (config.kv.prefix_cache, (budget / SNAPSHOT_SHARE).checked_div(state_bytes)) {
+            (true, Some(most)) => most.min(sequences * SNAPSHOTS_PER_SEQUENCE),
+            (false, _) | (_, None) => 0,
+        };
+        let num_states = if state_bytes > 0 { (sequences + snapshots) as usize } else { 0 };
+        let budget = budget - snapshots * state_bytes;
         let usable = config.scheduler.max_sequences.get().saturating_mul(spans.holding(context_tokens));
         let num_blocks = usize::try_from(budget / block_bytes).unwrap_or(usize::MAX).min(usable);
         let least = 2;
         if num_blocks < least {
-            let needed = block_bytes * least as u64;
-            return Err(LoadError::InsufficientMemory { needed, available: budget }.into());
+            let needed = block_bytes * least as u64 + sequences * state_bytes;
+            return Err(LoadError::InsufficientMemory { needed, available: all }.into());
         }
-        Ok(Limits { spans, num_blocks, context_tokens })
+        Ok(Limits { spans, num_blocks, num_states, context_tokens })
     }
 }
 
@@ -296,19 +312,21 @@ fn factory(model: Model, limits: Limits, format: KvFormat) -> ForwardFactory {
 fn build(model: &Model, limits: Limits, format: &KvFormat) -> Result<Box<dyn Forward>, ForwardError> {
     let num_blocks = NonZeroUsize::new(limits.num_blocks);
     let num_blocks = num_blocks.ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()))?;
-    model.forward(num_blocks, format).map_err(|error| ForwardError::Failed(error.to_string()))
+    let size = MemorySize { num_blocks, num_states: limits.num_states };
+    model.forward(size, format).map_err(|error| ForwardError::Failed(error.to_string()))
 }
 
 /// Computes one prompt and throws it away: kernels are chosen and compiled, weights are paged in and rearranged.
 fn warm_up(model: &Model, limits: Limits, format: &KvFormat) -> Result<(), LoadFailure> {
     let tokens = vec![0u32; WARMUP_TOKENS.min(limits.sequence_tokens())];
     let num_blocks = limits.spans.holding(tokens.len());
-    let small = Limits { num_blocks, ..limits };
+    let small = Limits { num_blocks, num_states: limits.num_states.min(1), ..limits };
     let crashed = |error: ForwardError| LoadFailure::Crashed(error.to_string());
     let mut forward = build(model, small, format).map_err(crashed)?;
     let positions: Vec<u32> = (0..tokens.len() as u32).collect();
     let table: Vec<BlockId> = (0..num_blocks as u32).map(BlockId).collect();
-    let rows = [BatchRow { span: 0..tokens.len(), context_tokens: tokens.len(), table: &table }];
+    let state = (small.num_states > 0).then_some(RowState { place: StateId(0), saves: &[] });
+    let rows = [BatchRow { span: 0..tokens.len(), context_tokens: tokens.len(), table: &table, state }];
     let wanted = [tokens.len() as u32 - 1];
     let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &wanted };
     let mut logits = Vec::new();

@@ -4,7 +4,7 @@ use super::streams::Streams;
 use super::work::Work;
 use crate::checkpoint::LoadError;
 use crate::kv::BlockSpans;
-use crate::runner::{Forward, ForwardError};
+use crate::runner::{Forward, ForwardError, MemorySize};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub struct StreamsFigure {
 }
 
 impl RunnerBench {
-    /// Makes room. `forward` makes the executor over so many blocks, which hold the positions that `spans` says.
+    /// Makes room. `forward` makes the executor over memory of a size, whose blocks hold the positions that `spans` says.
     ///
     /// # Errors
     /// As `forward` says.
@@ -72,16 +72,17 @@ impl RunnerBench {
         plan: RunnerPlan,
         work: Work,
         spans: BlockSpans,
-        forward: impl FnOnce(NonZeroUsize) -> Result<Box<dyn Forward>, LoadError>,
+        forward: impl FnOnce(MemorySize) -> Result<Box<dyn Forward>, LoadError>,
     ) -> Result<Self, LoadError> {
         // First those that decode together, then one for each context, then the prompt.
         let most = plan.streams.iter().copied().max().unwrap_or(0);
         let mut lengths = vec![plan.stream_context + plan.decode_tokens; most];
         lengths.extend(plan.contexts.iter().map(|context| context + plan.decode_tokens));
         lengths.push(plan.prefill.iter().copied().max().unwrap_or(0));
-        let blocks = NonZeroUsize::new(Streams::blocks(&lengths, spans)).unwrap_or(NonZeroUsize::MIN);
+        let num_blocks = NonZeroUsize::new(Streams::blocks(&lengths, spans)).unwrap_or(NonZeroUsize::MIN);
+        let size = MemorySize { num_blocks, num_states: lengths.len() };
         let prompt = lengths.len() - 1;
-        Ok(Self { streams: Streams::new(forward(blocks)?, &lengths), plan, work, prompt })
+        Ok(Self { streams: Streams::new(forward(size)?, &lengths), plan, work, prompt })
     }
 
     /// Measures prompts.

@@ -1,6 +1,6 @@
-use crate::ids::BlockId;
+use crate::ids::{BlockId, StateId};
 use crate::kv::BlockSpans;
-use crate::runner::{Batch, BatchRow, Forward, ForwardError};
+use crate::runner::{Batch, BatchRow, Forward, ForwardError, RowState};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -56,11 +56,15 @@ impl Streams {
         let all = which.clone().flat_map(|stream| at.clone().map(move |position| (stream, position)));
         let tokens: Vec<u32> = all.clone().map(|(stream, position)| token(stream, position, vocab)).collect();
         let positions: Vec<u32> = all.map(|(_, position)| position as u32).collect();
-        let rows: Vec<BatchRow<'_>> = self.tables[which]
-            .iter()
-            .enumerate()
-            .map(|(i, table)| BatchRow { span: i * at.len()..(i + 1) * at.len(), context_tokens: at.end, table })
-            .collect();
+        let recurrent = self.forward.shape().num_states > 0;
+        let state = |stream: usize| recurrent.then_some(RowState { place: StateId(stream as u32), saves: &[] });
+        let row = |(i, stream): (usize, usize)| BatchRow {
+            span: i * at.len()..(i + 1) * at.len(),
+            context_tokens: at.end,
+            table: &self.tables[stream],
+            state: state(stream),
+        };
+        let rows: Vec<BatchRow<'_>> = which.enumerate().map(row).collect();
         let last: Vec<u32> = rows.iter().filter(|_| wanted).map(|row| row.span.end as u32 - 1).collect();
         let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &last };
         self.forward.forward(&batch, &mut self.logits)

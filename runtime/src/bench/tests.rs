@@ -5,7 +5,7 @@ use crate::kernels::Form;
 use crate::model::{AttentionSpec, DecoderSpec, Quantization, RopePairs, RopeScaling, RopeSpec};
 use crate::plan::BlockMove;
 use crate::runner::native::{ColdMemory, ProductShape};
-use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape, Threads};
+use crate::runner::{Batch, FakeConfig, FakeForward, Forward, ForwardError, ForwardShape, KvShape, Threads};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,12 +64,13 @@ fn bench(step: Duration, token: Duration) -> (RunnerBench, Arc<Mutex<Vec<Seen>>>
         norm_eps: 1e-6,
         rope: RopeSpec { theta: 1e4, dim: 2, pairs: RopePairs::Halves, scaling: RopeScaling::None },
         tied: true,
+        centred_norms: false,
         context: 64,
         layers: Vec::new(),
     };
-    let work = Work::of(&spec, Some(1_000_000), 0);
-    let bench = RunnerBench::new(plan(), work, 16.into(), |blocks| {
-        let mut config = FakeConfig::new(blocks.get(), 16);
+    let work = Work::of(&spec, Some(1_000_000), &KvShape { spans: 16.into(), block_bytes: 0, state_bytes: 0 });
+    let bench = RunnerBench::new(plan(), work, 16.into(), |size| {
+        let mut config = FakeConfig::new(size.num_blocks.get(), 16);
         (config.step, config.token) = (step, token);
         Ok(Box::new(Paced { fake: FakeForward::new(config), seen: Arc::clone(&seen) }))
     });

@@ -27,6 +27,15 @@ pub(super) unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
     L::mul(p, L::power_of_two(n))
 }
 
+/// `x / (1 + e^-x)`.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn silu<L: Lanes>(x: L::F) -> L::F {
+    L::div(x, L::add(L::splat(1.0), exp::<L>(L::sub(L::splat(0.0), x))))
+}
+
 /// The sum of all lanes: halves onto each other until one is left.
 ///
 /// # Safety

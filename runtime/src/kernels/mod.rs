@@ -16,6 +16,7 @@
 mod affine;
 mod attention;
 mod coded;
+mod delta;
 mod dense;
 mod float;
 mod kv_layout;
@@ -30,6 +31,7 @@ mod rows;
 pub use affine::{AffineLayout, AffineTiles, Product};
 pub use attention::{Attention, QUERIES, Query};
 pub use coded::MAX_KV_GROUPS;
+pub use delta::{DeltaRule, MAX_TAPS, convolve};
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
 pub use kv_layout::{KvContent, KvLayout, KvView};
@@ -37,7 +39,7 @@ pub use lanes::Form;
 pub use latent::LatentAttention;
 pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
-pub use rows::{add, rms_norm, rotate_halves, rotate_neighbours, swiglu};
+pub use rows::{add, add_scaled, gate_by_sigmoid, rms_norm, rotate_halves, rotate_neighbours, swiglu};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

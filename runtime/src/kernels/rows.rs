@@ -59,39 +59,87 @@ impl Kernel for RmsNorm<'_> {
 pub fn swiglu(form: Form, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "rows of different lengths");
     // SAFETY: the kernel reads and writes the slices, which are of one length.
-    unsafe { form.run(SwiGlu { gate, up }) }
+    unsafe { form.run(Pairs { to: gate, with: up, of: Silu }) }
 }
 
-struct SwiGlu<'a> {
-    gate: &'a mut [f32],
-    up: &'a [f32],
+/// `x = x * sigmoid(gate)`, `sigmoid(x) = 1 / (1 + e^-x)`.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn gate_by_sigmoid(form: Form, x: &mut [f32], gate: &[f32]) {
+    assert_eq!(x.len(), gate.len(), "rows of different lengths");
+    // SAFETY: as above.
+    unsafe { form.run(Pairs { to: x, with: gate, of: Sigmoid }) }
 }
 
-impl Kernel for SwiGlu<'_> {
+/// Adds `x`, multiplied by `factor`, to `to`.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn add_scaled(form: Form, to: &mut [f32], x: &[f32], factor: f32) {
+    assert_eq!(to.len(), x.len(), "rows of different lengths");
+    // SAFETY: as above.
+    unsafe { form.run(Pairs { to, with: x, of: Scaled(factor) }) }
+}
+
+/// What becomes of each element of one row and its partner in another.
+trait OfTwo: Copy {
+    unsafe fn of<L: Lanes>(self, to: L::F, with: L::F) -> L::F;
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+#[derive(Clone, Copy)]
+struct Sigmoid;
+#[derive(Clone, Copy)]
+struct Scaled(f32);
+
+impl OfTwo for Silu {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, gate: L::F, up: L::F) -> L::F {
+        L::mul(math::silu::<L>(gate), up)
+    }
+}
+
+impl OfTwo for Sigmoid {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, x: L::F, gate: L::F) -> L::F {
+        L::div(x, L::add(L::splat(1.0), math::exp::<L>(L::sub(L::splat(0.0), gate))))
+    }
+}
+
+impl OfTwo for Scaled {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, to: L::F, x: L::F) -> L::F {
+        L::fma(x, L::splat(self.0), to)
+    }
+}
+
+struct Pairs<'a, O> {
+    to: &'a mut [f32],
+    with: &'a [f32],
+    of: O,
+}
+
+impl<O: OfTwo> Kernel for Pairs<'_, O> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let n = self.gate.len();
+        let n = self.to.len();
         let whole = n - n % TILE;
         for i in (0..whole).step_by(TILE) {
-            let gate = self.gate.as_mut_ptr().add(i);
-            L::store(gate, gated::<L>(L::load(gate), L::load(self.up.as_ptr().add(i))));
+            let to = self.to.as_mut_ptr().add(i);
+            L::store(to, self.of.of::<L>(L::load(to), L::load(self.with.as_ptr().add(i))));
         }
         if whole < n {
-            let (mut gate, mut up) = ([0.0; TILE], [0.0; TILE]);
-            gate[..n - whole].copy_from_slice(&self.gate[whole..]);
-            up[..n - whole].copy_from_slice(&self.up[whole..]);
-            L::store(gate.as_mut_ptr(), gated::<L>(L::load(gate.as_ptr()), L::load(up.as_ptr())));
-            self.gate[whole..].copy_from_slice(&gate[..n - whole]);
+            let (mut to, mut with) = ([0.0; TILE], [0.0; TILE]);
+            to[..n - whole].copy_from_slice(&self.to[whole..]);
+            with[..n - whole].copy_from_slice(&self.with[whole..]);
+            L::store(to.as_mut_ptr(), self.of.of::<L>(L::load(to.as_ptr()), L::load(with.as_ptr())));
+            self.to[whole..].copy_from_slice(&to[..n - whole]);
         }
     }
-}
-
-#[inline(always)]
-unsafe fn gated<L: Lanes>(gate: L::F, up: L::F) -> L::F {
-    let silu = L::div(gate, L::add(L::splat(1.0), math::exp::<L>(L::sub(L::splat(0.0), gate))));
-    L::mul(silu, up)
 }
 
 /// Adds `x` to `to`.
@@ -171,6 +219,27 @@ mod tests {
                     }
                     assert!(*reference.get_or_insert_with(|| out.clone()) == out, "{form:?} {n}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_meet_element_by_element_the_same_way_in_every_form() {
+        for n in [5, 16, 40] {
+            let (x, y) = (numbers(n, 3.0), numbers(n, 5.0).into_iter().rev().collect::<Vec<_>>());
+            for form in Form::available() {
+                let (mut gated, mut added) = (x.clone(), x.clone());
+                gate_by_sigmoid(form, &mut gated, &y);
+                add_scaled(form, &mut added, &y, 0.3);
+                for i in 0..n {
+                    let exact = f64::from(x[i]) / (1.0 + f64::from(-y[i]).exp());
+                    assert!((f64::from(gated[i]) - exact).abs() < 1e-6, "{form:?} {i}");
+                    assert_eq!(added[i].to_bits(), y[i].mul_add(0.3, x[i]).to_bits(), "{form:?} {i}");
+                }
+                let (mut portable, mut other) = (x.clone(), x.clone());
+                gate_by_sigmoid(Form::PORTABLE, &mut portable, &y);
+                gate_by_sigmoid(form, &mut other, &y);
+                assert_eq!(portable, other, "{form:?}");
             }
         }
     }

@@ -3,8 +3,9 @@
 use super::pool::{BlockCounts, BlockPool};
 use super::prefix::{BlockHash, PrefixIndex};
 use super::spans::BlockSpans;
-use crate::ids::{BlockId, KvEpoch, SeqId, StepId};
-use crate::plan::BlockMove;
+use super::states::{StateCounts, StatePool};
+use crate::ids::{BlockId, KvEpoch, SeqId, StateId, StepId};
+use crate::plan::{BlockMove, SlotState, StateMove, StateSave};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub enum ReserveRow {
         tokens: Arc<[u32]>,
         /// Whether computed blocks may be reused; prompts whose log probabilities are wanted must be computed.
         reuse: bool,
+        /// Where later prompts are likely to part from this one, in tokens: ends of turns. Recurrent states are kept there.
+        turns: Arc<[usize]>,
     },
     /// A running sequence grows: its table must hold this many tokens.
     Extend {
@@ -73,6 +76,10 @@ pub enum Grant {
         blocks: Vec<BlockId>,
         /// Leading tokens that are already computed: whole blocks, and less than all.
         cached_tokens: usize,
+        /// Its place of recurrent states, if the model has any.
+        state: Option<SlotState>,
+        /// To execute before its first row: from the snapshot behind the cached tokens to its own place.
+        restore: Option<StateMove>,
     },
     /// Blocks to append to the table of a running sequence; often none.
     Extended {
@@ -80,6 +87,8 @@ pub enum Grant {
         seq: SeqId,
         /// The new blocks.
         blocks: Vec<BlockId>,
+        /// To execute before the row that needs them: a snapshot behind the blocks that are full.
+        keep: Option<StateMove>,
     },
     /// The table of a further choice.
     Forked {
@@ -89,6 +98,8 @@ pub enum Grant {
         blocks: Vec<BlockId>,
         /// To execute once the parent's prompt is computed and before either sequence grows.
         copy: Option<BlockMove>,
+        /// Recurrent states to copy at the same time; the destination is the new sequence's place.
+        state: Option<StateMove>,
     },
     /// Not enough blocks.
     Denied {
@@ -121,6 +132,8 @@ pub struct KvUsage {
     pub hits: u64,
     /// Cached blocks that were given away.
     pub evicted_blocks: u64,
+    /// Places of recurrent states.
+    pub states: StateCounts,
 }
 
 #[derive(Debug)]
@@ -132,7 +145,36 @@ struct Table {
     chain: BlockHash,
     /// Computed tokens behind them: less than a block.
     tail: Vec<u32>,
+    /// Its place of recurrent states.
+    state: Option<StateId>,
+    /// Snapshots that it is about to take.
+    pending: Vec<Pending>,
+    /// Its last snapshot of an answer: the next one makes it worthless.
+    latest: Option<BlockHash>,
 }
+
+/// A snapshot that a sequence is about to take.
+#[derive(Debug)]
+struct Pending {
+    place: StateId,
+    /// Blocks that it stands behind.
+    blocks: usize,
+    /// Hash of the last of them, once that is known.
+    name: Option<BlockHash>,
+    of: Part,
+}
+
+/// What a snapshot is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Taken by the row that computes the last token before it.
+    Prompt,
+    /// Taken by the row that computes the first token behind it.
+    Answer,
+}
+
+/// Blocks of a prompt from snapshot to snapshot, where nothing else calls for one.
+const SNAPSHOT_BLOCKS: usize = 128;
 
 /// Block accounting of one model: owns the pool, the prefix index and every sequence's table, but no tensor.
 #[derive(Debug)]
@@ -143,6 +185,7 @@ pub struct KvAccounts {
     /// `None` when the prefix cache is off.
     index: Option<PrefixIndex>,
     pool: BlockPool,
+    states: StatePool,
     tables: HashMap<SeqId, Table>,
     usage: KvUsage,
 }
@@ -162,9 +205,16 @@ impl KvAccounts {
             root: BlockHash::root(fingerprint),
             index: prefix_cache.then(PrefixIndex::default),
             pool: BlockPool::new(num_blocks),
+            states: StatePool::new(0, 0),
             tables: HashMap::new(),
             usage: KvUsage::default(),
         }
+    }
+
+    /// Gives out places of recurrent states as well: every sequence that enters gets one.
+    #[must_use]
+    pub fn with_states(self, states: StatePool) -> Self {
+        Self { states, ..self }
     }
 
     /// The KV memory that these accounts describe.
@@ -174,7 +224,7 @@ impl KvAccounts {
 
     /// Use so far.
     pub fn usage(&self) -> KvUsage {
-        KvUsage { blocks: self.pool.counts(), ..self.usage }
+        KvUsage { blocks: self.pool.counts(), states: self.states.counts(), ..self.usage }
     }
 
     /// Meets the rows' needs in order. After the first admission that does not fit no later one is tried: a small
@@ -184,8 +234,8 @@ impl KvAccounts {
         let mut full = reserve.epoch != self.epoch;
         for row in &reserve.rows {
             let grant = match *row {
-                ReserveRow::Admit { seq, ref tokens, reuse } if !full => {
-                    let grant = self.admit(seq, tokens, reuse, reserve.headroom);
+                ReserveRow::Admit { seq, ref tokens, reuse, ref turns } if !full => {
+                    let grant = self.admit(seq, tokens, reuse, turns, reserve.headroom);
                     full = matches!(grant, Grant::Denied { .. });
                     grant
                 }
@@ -214,8 +264,11 @@ impl KvAccounts {
                     self.pool.name(block, table.chain);
                 }
                 table.hashed += 1;
+                let here = table.pending.iter_mut().filter(|pending| pending.blocks == table.hashed);
+                here.for_each(|pending| pending.name = Some(table.chain));
             }
             table.tail.drain(..done);
+            table.take_note(&mut self.states);
         }
     }
 
@@ -225,6 +278,8 @@ impl KvAccounts {
             return;
         }
         if let Some(table) = self.tables.remove(&seq) {
+            let pending = table.pending.iter().map(|pending| pending.place);
+            pending.chain(table.state).for_each(|place| self.states.release(place));
             // The end first: when blocks run short the tails of prompts go before their shared beginnings.
             for &block in table.blocks.iter().rev() {
                 self.pool.release(block);
@@ -236,6 +291,7 @@ impl KvAccounts {
     pub fn invalidate(&mut self, epoch: KvEpoch) {
         self.epoch = epoch;
         self.pool = BlockPool::new(self.pool.counts().total);
+        self.states = self.states.emptied();
         self.tables.clear();
         if let Some(index) = &mut self.index {
             *index = PrefixIndex::default();
@@ -245,20 +301,25 @@ impl KvAccounts {
     /// Forgets every cached block; running sequences keep theirs. Returns how many there were.
     pub fn clear_cached(&mut self) -> usize {
         let names = self.pool.drop_cached();
+        self.states.clear_snapshots();
         if let Some(index) = &mut self.index {
             names.iter().for_each(|&name| index.remove(name));
         }
         names.len()
     }
 
-    fn admit(&mut self, seq: SeqId, tokens: &[u32], reuse: bool, headroom: usize) -> Grant {
+    fn admit(&mut self, seq: SeqId, tokens: &[u32], reuse: bool, turns: &[usize], headroom: usize) -> Grant {
         let needed = self.spans.holding(tokens.len());
-        let (shared, chain) = if reuse { self.lookup(tokens) } else { (Vec::new(), self.root) };
+        let found = if reuse { self.lookup(tokens) } else { Found { chain: self.root, ..Found::default() } };
+        let Found { blocks: shared, chain, snapshot, known } = found;
         for &block in &shared {
             self.pool.share(block);
         }
         let fresh = needed - shared.len();
-        if self.pool.available() < fresh + headroom {
+        // Before anything is taken: what is used now is not what makes room.
+        snapshot.iter().for_each(|&snapshot| self.states.touch(snapshot));
+        let place = if self.pool.available() < fresh + headroom { None } else { self.states.take_live() };
+        if self.pool.available() < fresh + headroom || (self.states.is_used() && place.is_none()) {
             for &block in shared.iter().rev() {
                 self.pool.release(block);
             }
@@ -273,25 +334,60 @@ impl KvAccounts {
         let hashed = shared.len();
         let mut blocks = shared;
         self.take_into(fresh, &mut blocks);
-        self.tables.insert(seq, Table { blocks: blocks.clone(), hashed, chain, tail: Vec::new() });
-        Grant::Admitted { seq, blocks, cached_tokens: self.spans.start(hashed) }
+        let pending = if place.is_some() { self.snapshots(tokens.len(), hashed, known, turns) } else { Vec::new() };
+        let saves = pending.iter().map(|of| StateSave { tokens: self.spans.start(of.blocks), to: of.place }).collect();
+        let state = place.map(|place| SlotState { place, saves });
+        let restore = place.zip(snapshot).map(|(to, from)| StateMove { from, to });
+        let table = Table { state: place, pending, ..Table::new(blocks.clone(), hashed, chain) };
+        self.tables.insert(seq, table);
+        Grant::Admitted { seq, blocks, cached_tokens: self.spans.start(hashed), state, restore }
     }
 
-    /// The longest run of known blocks at the start of `tokens`, and the hash of its end.
-    fn lookup(&self, tokens: &[u32]) -> (Vec<BlockId>, BlockHash) {
-        let mut chain = self.root;
-        let mut blocks = Vec::new();
-        let Some(index) = &self.index else { return (blocks, chain) };
+    /// Places for the snapshots of a prompt, in the order of what they stand behind: its end, where it parts from what is
+    /// `known`, ends of its turns, and some between, as far as a prompt's share goes.
+    fn snapshots(&mut self, tokens: usize, hashed: usize, known: usize, turns: &[usize]) -> Vec<Pending> {
+        if self.index.is_none() {
+            return Vec::new();
+        }
+        let last = self.spans.full(tokens.saturating_sub(1));
+        let mut ends = turns.iter().map(|turn| self.spans.full(*turn)).filter(|blocks| *blocks > hashed);
+        // The first one is what all conversations with these instructions share; of the others the last ones matter.
+        let ends = ends.next().into_iter().chain(ends.rev());
+        let between = (hashed + SNAPSHOT_BLOCKS..last).step_by(SNAPSHOT_BLOCKS);
+        let mut wanted: Vec<usize> = Vec::new();
+        for blocks in [last, known].into_iter().chain(ends).chain(between) {
+            if wanted.len() == self.states.fair_share() {
+                break;
+            }
+            if (hashed + 1..=last).contains(&blocks) && !wanted.contains(&blocks) {
+                wanted.push(blocks);
+            }
+        }
+        wanted.sort_unstable();
+        let place = |blocks| Some(Pending { place: self.states.take_pending()?, blocks, name: None, of: Part::Prompt });
+        wanted.into_iter().map_while(place).collect()
+    }
+
+    /// The longest run of known blocks at the start of `tokens` that a sequence can start behind.
+    fn lookup(&self, tokens: &[u32]) -> Found {
+        let mut found = Found { chain: self.root, ..Found::default() };
+        let Some(index) = &self.index else { return found };
+        let (mut chain, mut taken) = (self.root, 0);
         // The last prompt block is never taken from the index: at least one token must be computed, or there are no
         // logits to sample the first token from.
         let reusable = self.spans.full(tokens.len().saturating_sub(1));
         for number in 0..reusable {
-            let next = chain.next(&tokens[self.spans.start(number)..self.spans.start(number + 1)]);
-            let Some(block) = index.get(next) else { break };
-            blocks.push(block);
-            chain = next;
+            chain = chain.next(&tokens[self.spans.start(number)..self.spans.start(number + 1)]);
+            let Some(block) = index.get(chain) else { break };
+            found.blocks.push(block);
+            let snapshot = self.states.find(chain);
+            if snapshot.is_some() || !self.states.is_used() {
+                (taken, found.chain, found.snapshot) = (found.blocks.len(), chain, snapshot);
+            }
         }
-        (blocks, chain)
+        found.known = found.blocks.len();
+        found.blocks.truncate(taken);
+        found
     }
 
     fn extend(&mut self, seq: SeqId, tokens: usize) -> Grant {
@@ -302,16 +398,35 @@ impl KvAccounts {
         }
         let mut blocks = Vec::with_capacity(fresh);
         self.take_into(fresh, &mut blocks);
+        let keep = if fresh > 0 { self.keep(seq, tokens) } else { None };
         let table = self.tables.get_mut(&seq).expect("the table was found above");
         table.blocks.extend_from_slice(&blocks);
-        Grant::Extended { seq, blocks }
+        Grant::Extended { seq, blocks, keep }
+    }
+
+    /// A snapshot of an answer that has filled its blocks and goes on. There is one of each answer, which moves along.
+    fn keep(&mut self, seq: SeqId, tokens: usize) -> Option<StateMove> {
+        self.index.as_ref()?;
+        let table = self.tables.get_mut(&seq)?;
+        let (from, blocks) = (table.state?, table.blocks.len());
+        // States stand behind the last computed token: there is no other place to take a snapshot of.
+        if tokens != self.spans.start(blocks) + 1 {
+            return None;
+        }
+        table.latest.take().into_iter().for_each(|name| self.states.forget(name));
+        let to = self.states.take_pending()?;
+        let name = (table.hashed == blocks).then_some(table.chain);
+        table.pending.push(Pending { place: to, blocks, name, of: Part::Answer });
+        Some(StateMove { from, to })
     }
 
     fn fork(&mut self, seq: SeqId, parent: SeqId, tokens: usize) -> Grant {
         let full = self.spans.full(tokens);
         let needs_copy = self.spans.holding(tokens) > full;
         let Some(table) = self.tables.get(&parent) else { return Grant::Denied { seq } };
-        if usize::from(needs_copy) > self.pool.available() {
+        let from = table.state;
+        let place = if usize::from(needs_copy) > self.pool.available() { None } else { self.states.take_live() };
+        if usize::from(needs_copy) > self.pool.available() || (from.is_some() && place.is_none()) {
             return Grant::Denied { seq };
         }
         let mut blocks = table.blocks[..full].to_vec();
@@ -325,8 +440,10 @@ impl KvAccounts {
             copy = source.map(|from| BlockMove { from, to: blocks[full] });
         }
         // The chain starts over: the parent's own hashes may be a step behind, and hashing a prompt again is cheap.
-        self.tables.insert(seq, Table { blocks: blocks.clone(), hashed: 0, chain: self.root, tail: Vec::new() });
-        Grant::Forked { seq, blocks, copy }
+        let table = Table { state: place, ..Table::new(blocks.clone(), 0, self.root) };
+        self.tables.insert(seq, table);
+        let state = from.zip(place).map(|(from, to)| StateMove { from, to });
+        Grant::Forked { seq, blocks, copy, state }
     }
 
     /// Moves `count` blocks to `blocks`; the caller has checked that they are available.
@@ -338,8 +455,47 @@ impl KvAccounts {
                 if let Some(index) = &mut self.index {
                     index.remove(name);
                 }
+                // Nobody comes as far as a snapshot whose blocks are gone.
+                self.states.forget(name);
             }
             blocks.push(block);
+        }
+    }
+}
+
+/// What the prefix index knows of a prompt.
+#[derive(Debug, Default)]
+struct Found {
+    /// Blocks that a sequence can take.
+    blocks: Vec<BlockId>,
+    /// Hash of the last of them.
+    chain: BlockHash,
+    /// The recurrent states behind it.
+    snapshot: Option<StateId>,
+    /// Blocks that are known: more than it can take, where there is no snapshot further on.
+    known: usize,
+}
+
+impl Table {
+    fn new(blocks: Vec<BlockId>, hashed: usize, chain: BlockHash) -> Self {
+        Self { blocks, hashed, chain, tail: Vec::new(), state: None, pending: Vec::new(), latest: None }
+    }
+
+    /// Makes the snapshots known that have been taken by now.
+    fn take_note(&mut self, states: &mut StatePool) {
+        let (hashed, tail) = (self.hashed, self.tail.len());
+        let taken = |pending: &Pending| match pending.of {
+            Part::Prompt => pending.blocks <= hashed,
+            Part::Answer => pending.blocks < hashed || (pending.blocks == hashed && tail > 0),
+        };
+        for Pending { place, name, of, .. } in self.pending.extract_if(.., |pending| taken(pending)) {
+            let Some(name) = name else {
+                states.release(place);
+                continue;
+            };
+            if states.name(place, name) && of == Part::Answer {
+                self.latest = Some(name);
+            }
         }
     }
 }

@@ -7,9 +7,11 @@ mod lease;
 mod pool;
 mod prefix;
 mod spans;
+mod states;
 
 pub use accounts::{CommitRow, Grant, Granted, KvAccounts, KvUsage, Reserve, ReserveRow};
 pub use lease::{LeaseSink, SeqLease};
 pub use pool::{BlockCounts, BlockPool};
 pub use prefix::{BlockHash, PrefixIndex};
 pub use spans::BlockSpans;
+pub use states::{StateCounts, StatePool};

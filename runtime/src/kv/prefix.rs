@@ -8,7 +8,7 @@ use std::hash::Hasher;
 /// Hash of a full block and, through its parent's hash, of everything before it.
 ///
 /// 128 bits: two different prompts of a lifetime of requests do not meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockHash(u128);
 
 impl BlockHash {

@@ -5,7 +5,9 @@ use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::{PACKED_BITS, Quantization, Setting};
-use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
+use super::spec::{
+    AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec,
+};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +55,8 @@ pub enum ModuleKind {
     Linear,
     /// A vector of factors.
     Norm,
+    /// A vector of factors from each of which 1 has been taken.
+    CentredNorm,
     /// A vector by itself: its path is the tensor's whole name.
     Vector,
 }
@@ -107,7 +111,9 @@ impl Blueprint {
         let spec = (family.spec)(&config)?;
         let keys = Keys::detect(checkpoint)?;
 
-        let mut survey = Survey { checkpoint, config: &config, modules: BTreeMap::new(), used: BTreeSet::new() };
+        let norm =
+            if spec.centred_norms && !is_converted(checkpoint) { ModuleKind::CentredNorm } else { ModuleKind::Norm };
+        let mut survey = Survey { checkpoint, config: &config, norm, modules: BTreeMap::new(), used: BTreeSet::new() };
         survey.matrix(keys.path("embed_tokens"), ModuleKind::Embedding, spec.vocab, spec.hidden, false)?;
         for (number, layer) in spec.layers.iter().enumerate() {
             survey.layer(&keys.path(&format!("layers.{number}")), &spec, layer)?;
@@ -162,7 +168,7 @@ impl Blueprint {
         let bytes = |name: &str| checkpoint.get(name).map_or(0, |tensor| tensor.data.len() as u64);
         let module = |(path, module): (&String, &Module)| match module.kind {
             ModuleKind::Vector => bytes(path),
-            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm => {
+            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm | ModuleKind::CentredNorm => {
                 let bias = if module.bias { bytes(&format!("{path}.bias")) } else { 0 };
                 bias + module.weight_bytes(checkpoint, path)
             }
@@ -197,6 +203,14 @@ impl Blueprint {
             return PROJECTIONS.map(|name| (stacked(&block, name), expert));
         }
         of.names.expert.map(|name| (format!("{block}.experts.{expert}.{name}"), 0))
+    }
+
+    /// What is added to the stored factors of a norm.
+    pub fn norm_offset(&self, path: &str) -> f32 {
+        match self.modules.get(path) {
+            Some(Module { kind: ModuleKind::CentredNorm, .. }) => 1.0,
+            _ => 0.0,
+        }
     }
 
     /// Whether the model has a module at `path`.
@@ -329,6 +343,8 @@ impl Weight<'_> {
 struct Survey<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
+    /// What most norms are.
+    norm: ModuleKind,
     modules: BTreeMap<String, Module>,
     used: BTreeSet<String>,
 }
@@ -348,6 +364,7 @@ impl<'a> Survey<'a> {
         match &layer.mixer {
             MixerSpec::Attention(of) => self.attention(&attention, spec.hidden, of)?,
             MixerSpec::Latent(of) => self.latent(&attention, spec.hidden, of)?,
+            MixerSpec::Delta(of) => self.delta(&format!("{path}.linear_attn"), spec.hidden, of)?,
         }
         match &layer.mlp {
             FeedForwardSpec::Dense(mlp) => self.mlp(&format!("{path}.mlp"), spec.hidden, mlp.inner, mlp.bias),
@@ -369,7 +386,7 @@ impl<'a> Survey<'a> {
         self.linears(
             path,
             &[
-                ("q_proj", q_width, hidden, of.qkv_bias),
+                ("q_proj", of.heads * of.query_width(), hidden, of.qkv_bias),
                 ("k_proj", kv_width, hidden, of.qkv_bias),
                 ("v_proj", kv_width, hidden, of.qkv_bias),
                 ("o_proj", hidden, q_width, of.out_bias),
@@ -400,6 +417,28 @@ impl<'a> Survey<'a> {
             });
         }
         self.linears(path, &[("kv_b_proj", of.heads * (of.plain + of.value), of.rank, false)])
+    }
+
+    fn delta(&mut self, path: &str, hidden: usize, of: &DeltaSpec) -> Result<(), LoadError> {
+        self.linears(
+            path,
+            &[
+                ("in_proj_qkvz", 2 * of.keys() + 2 * of.values(), hidden, false),
+                ("in_proj_ba", 2 * of.value_heads, hidden, false),
+                ("out_proj", hidden, of.values(), false),
+            ],
+        )?;
+        self.vector(format!("{path}.A_log"), of.value_heads)?;
+        self.vector(format!("{path}.dt_bias"), of.value_heads)?;
+        // The one in the middle of the layer is not centred.
+        let dtype = self.floats(format!("{path}.norm.weight"), &[of.value_dim])?;
+        self.insert(format!("{path}.norm"), ModuleKind::Norm, of.value_dim, dtype);
+        // Either layout has a dimension of one, and the same bytes.
+        let (name, channels) = (format!("{path}.{CONVOLUTION}"), of.channels());
+        let shape = if is_converted(self.checkpoint) { [channels, of.taps, 1] } else { [channels, 1, of.taps] };
+        let dtype = self.floats(name.clone(), &shape)?;
+        self.insert(name, ModuleKind::Vector, channels * of.taps, dtype);
+        Ok(())
     }
 
     fn mlp(&mut self, path: &str, hidden: usize, inner: usize, bias: bool) -> Result<(), LoadError> {
@@ -444,7 +483,7 @@ impl<'a> Survey<'a> {
 
     fn norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(format!("{path}.weight"), &[length])?;
-        self.insert(path, ModuleKind::Norm, length, dtype);
+        self.insert(path, self.norm, length, dtype);
         Ok(())
     }
 
@@ -630,6 +669,16 @@ impl<'a> Survey<'a> {
         self.used.insert(name);
         Ok(tensor)
     }
+}
+
+/// The weights of a convolution over time.
+const CONVOLUTION: &str = "conv1d.weight";
+
+/// Whether a converter for MLX has rewritten the tensors: it puts the channels of a convolution last, and adds what was
+/// taken from norms.
+fn is_converted(checkpoint: &Checkpoint) -> bool {
+    let convolution = checkpoint.names().find(|name| name.ends_with(CONVOLUTION)).and_then(|name| checkpoint.get(name));
+    convolution.is_some_and(|tensor| tensor.shape.last() == Some(&1) && tensor.shape.get(1) != Some(&1))
 }
 
 /// The elements of a small tensor of whole numbers; none if they are of another type.

@@ -47,7 +47,7 @@ pub struct ModelConfig {
     pub use_sliding_window: Option<bool>,
     /// First layer that has a window (Qwen).
     pub max_window_layers: Option<usize>,
-    /// Kind of each layer: `full_attention` or `sliding_attention`.
+    /// Kind of each layer: `full_attention`, `sliding_attention` or `linear_attention`.
     pub layer_types: Option<Vec<String>>,
     /// Base of the rotary frequencies, in files without `rope_parameters`.
     pub rope_theta: Option<f64>,
@@ -72,6 +72,9 @@ pub struct ModelConfig {
     /// Latent attention.
     #[serde(flatten)]
     pub latent: LatentConfig,
+    /// Recurrent layers.
+    #[serde(flatten)]
+    pub delta: DeltaConfig,
 
     /// How the weights are quantised; from the outer object, where converters write it.
     #[serde(skip)]
@@ -114,6 +117,8 @@ pub struct RoutedConfig {
     pub num_experts_per_tok: Option<usize>,
     /// Inner width of an expert.
     pub moe_intermediate_size: Option<usize>,
+    /// Inner width of the MLP that every token passes (Qwen).
+    pub shared_expert_intermediate_size: Option<usize>,
     /// Experts' worth of inner width that every token passes (DeepSeek, GLM).
     pub n_shared_experts: Option<usize>,
     /// Whether the weights of the chosen are divided by their sum.
@@ -156,6 +161,24 @@ pub struct LatentConfig {
     pub v_head_dim: Option<usize>,
     /// Whether neighbours rotate together; missing: they do.
     pub rope_interleave: Option<bool>,
+}
+
+/// The fields of gated delta nets (Qwen3-Next).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct DeltaConfig {
+    /// Heads of queries and keys.
+    pub linear_num_key_heads: Option<usize>,
+    /// Components of a key.
+    pub linear_key_head_dim: Option<usize>,
+    /// Heads of values.
+    pub linear_num_value_heads: Option<usize>,
+    /// Components of a value.
+    pub linear_value_head_dim: Option<usize>,
+    /// Tokens that the convolution sees.
+    pub linear_conv_kernel_dim: Option<usize>,
+    /// Every so-manieth layer has attention instead, in files without `layer_types`.
+    pub full_attention_interval: Option<usize>,
 }
 
 /// One token id or several: files have both.

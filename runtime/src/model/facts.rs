@@ -27,6 +27,8 @@ pub struct ModelFacts {
     pub window: Option<(usize, usize)>,
     /// Elements of keys and values that one token takes in all layers; multiply by the bytes of an element.
     pub kv_elements_per_token: usize,
+    /// Layers with a recurrent state, and the numbers that the states of one sequence are; `None` if there is none.
+    pub recurrent: Option<(usize, usize)>,
     /// Weights, a tied head counted once.
     pub parameters: u64,
     /// Weights that one token passes, its embedding apart.
@@ -87,7 +89,9 @@ impl ModelFacts {
     /// Collects the facts.
     pub fn of(blueprint: &Blueprint) -> Self {
         let spec = &blueprint.spec;
-        let first = spec.layers.first().map(|layer| &layer.mixer);
+        let recurrent = |layer: &&LayerSpec| layer.mixer.state() > 0;
+        let recurrent_layers = spec.layers.iter().filter(recurrent).count();
+        let first = spec.layers.iter().find(|layer| !recurrent(layer)).map(|layer| &layer.mixer);
         let attention = spec.layers.iter().filter_map(LayerSpec::attention);
         let windows: Vec<usize> = attention.filter_map(|attention| attention.window).collect();
         let mut storage: BTreeMap<String, usize> = BTreeMap::new();
@@ -111,13 +115,15 @@ impl ModelFacts {
             context_tokens: spec.context,
             window: windows.iter().min().map(|&smallest| (windows.len(), smallest)),
             kv_elements_per_token: spec.layers.iter().map(|layer| layer.mixer.cached()).sum(),
+            recurrent: (recurrent_layers > 0)
+                .then(|| (recurrent_layers, spec.layers.iter().map(|layer| layer.mixer.state()).sum())),
             parameters,
             active_parameters: parameters - idle_parameters(spec) - embedding_parameters(spec),
             attention: match first {
                 Some(MixerSpec::Latent(_)) => "latent",
                 Some(MixerSpec::Attention(of)) if of.group() == 1 => "multi-head",
                 Some(MixerSpec::Attention(_)) => "grouped-query",
-                None => "none",
+                Some(MixerSpec::Delta(_)) | None => "none",
             },
             experts: ExpertFacts::of(spec),
             key_prefix: blueprint.key_prefix().to_owned(),

@@ -27,6 +27,7 @@ impl Family {
             families::QWEN2,
             families::QWEN3,
             families::QWEN3_MOE,
+            families::QWEN3_NEXT,
             families::MINIMAX_M2,
             families::GLM4_MOE,
             families::GLM4_MOE_LITE,
@@ -61,6 +62,7 @@ impl Family {
 pub(super) struct Grouped {
     pub(super) qkv_bias: bool,
     pub(super) out_bias: bool,
+    pub(super) gated: bool,
     pub(super) qk_norm: QkNorm,
     /// The window of a layer, by its number.
     pub(super) window: fn(&ModelConfig, usize) -> Option<usize>,
@@ -72,10 +74,20 @@ type MlpOf = fn(&ModelConfig, usize) -> Result<FeedForwardSpec, LoadError>;
 impl Grouped {
     /// No bias, norm or window.
     pub(super) const PLAIN: Self =
-        Self { qkv_bias: false, out_bias: false, qk_norm: QkNorm::None, window: |_, _| None };
+        Self { qkv_bias: false, out_bias: false, gated: false, qk_norm: QkNorm::None, window: |_, _| None };
 
     /// Builds layers of grouped-query attention.
     pub(super) fn decoder(&self, config: &ModelConfig, mlp: MlpOf) -> Result<DecoderSpec, LoadError> {
+        self.mixed_decoder(config, |_| None, mlp)
+    }
+
+    /// The same, where some layers have another mixer, by their number.
+    pub(super) fn mixed_decoder(
+        &self,
+        config: &ModelConfig,
+        other: impl Fn(usize) -> Option<MixerSpec>,
+        mlp: MlpOf,
+    ) -> Result<DecoderSpec, LoadError> {
         let hidden = config.require(config.hidden_size, "hidden_size")?;
         let heads = config.require(config.num_attention_heads, "num_attention_heads")?;
         let kv_heads = config.require(config.num_key_value_heads.or(Some(heads)), "num_key_value_heads")?;
@@ -90,6 +102,7 @@ impl Grouped {
                 heads,
                 kv_heads,
                 head_dim,
+                gated: self.gated,
                 qkv_bias: self.qkv_bias,
                 out_bias: self.out_bias,
                 qk_norm: self.qk_norm,
@@ -97,7 +110,8 @@ impl Grouped {
                 window: (self.window)(config, number).filter(|&window| window > 0),
             })
         };
-        decoder(config, config.rope(head_dim, RopePairs::Halves)?, attention, mlp)
+        let mixer = |number| other(number).unwrap_or_else(|| attention(number));
+        decoder(config, config.rope(head_dim, RopePairs::Halves)?, mixer, mlp)
     }
 }
 
@@ -117,7 +131,12 @@ pub(super) fn decoder(
             let reason = format!("`layer_types` names {} of {num_layers} layers", types.len());
             return Err(LoadError::invalid("config.json", reason));
         }
-        if let Some(kind) = types.iter().find(|kind| !matches!(kind.as_str(), FULL | SLIDING)) {
+        let linear = |number| matches!(mixer(number), MixerSpec::Delta(_));
+        let known =
+            |(number, kind): (usize, &str)| matches!(kind, FULL | SLIDING) || (kind == LINEAR && linear(number));
+        if let Some(kind) =
+            types.iter().enumerate().find(|(number, kind)| !known((*number, kind))).map(|(_, kind)| kind)
+        {
             return Err(LoadError::arch("layer_types", kind));
         }
     }
@@ -127,6 +146,7 @@ pub(super) fn decoder(
         vocab: config.require(config.vocab_size, "vocab_size")?,
         norm_eps: config.rms_norm_eps.unwrap_or(1e-6),
         rope,
+        centred_norms: false,
         tied: config.tie_word_embeddings.unwrap_or(false),
         context: config.max_position_embeddings.unwrap_or(2048),
         layers: (0..num_layers).map(layer).collect::<Result<_, LoadError>>()?,
@@ -141,6 +161,8 @@ pub(super) fn dense_mlp(config: &ModelConfig, _: usize) -> Result<FeedForwardSpe
 
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
+/// A layer with a recurrence.
+pub(super) const LINEAR: &str = "linear_attention";
 
 /// The window of a layer by `layer_types`, if the file has them; else `otherwise`.
 pub(super) fn window_by_type(config: &ModelConfig, layer: usize, otherwise: Option<usize>) -> Option<usize> {

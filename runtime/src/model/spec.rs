@@ -13,6 +13,8 @@ pub struct DecoderSpec {
     pub rope: RopeSpec,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
+    /// Whether norms are stored as what is added to 1, in the layout that they were published in.
+    pub centred_norms: bool,
     /// Positions the model was made for.
     pub context: usize,
     /// The layers, in order.
@@ -35,6 +37,8 @@ pub enum MixerSpec {
     Attention(AttentionSpec),
     /// Multi-head latent attention.
     Latent(LatentSpec),
+    /// A recurrence: what was seen stands in a state of fixed size.
+    Delta(DeltaSpec),
 }
 
 /// What mixes the components of one token.
@@ -55,6 +59,8 @@ pub struct AttentionSpec {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Whether the q projection gives a gate beside each query, by whose sigmoid the head's result is multiplied.
+    pub gated: bool,
     /// Whether the q, k and v projections carry a bias.
     pub qkv_bias: bool,
     /// Whether the output projection carries a bias.
@@ -112,6 +118,29 @@ pub struct LatentSpec {
     /// Whether the projections from and to the residual stream carry a bias.
     pub bias: bool,
 }
+
+/// The gated delta rule: each value head keeps a matrix, from keys to values, that forgets a little with every token and
+/// replaces what it has under the token's key.
+///
+/// `S = decay * S; S += k ⊗ beta (v - kᵀ S); out = qᵀ S`, in float32; q, k and v pass a short causal convolution first.
+///
+/// Source: Yang, Kautz, Hatamizadeh, "Gated Delta Networks: Improving Mamba2 with Delta Rule", 2024.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaSpec {
+    /// Heads of queries and keys; head `j` serves value heads `j * g .. (j + 1) * g` with `g = value_heads / key_heads`.
+    pub key_heads: usize,
+    /// Components of a query and a key.
+    pub key_dim: usize,
+    /// Heads of values, each with a state of its own.
+    pub value_heads: usize,
+    /// Components of a value.
+    pub value_dim: usize,
+    /// Tokens that the convolution sees, the current one included.
+    pub taps: usize,
+}
+
+/// What is added to the sum of squares of a query or a key before it is divided by its root.
+pub const DELTA_NORM_EPS: f64 = 1e-6;
 
 /// Epsilon of the norms inside of latent attention, whatever the configuration says of the others (transformers).
 pub const LATENT_NORM_EPS: f64 = 1e-6;
@@ -216,6 +245,7 @@ impl AttentionSpec {
             heads,
             kv_heads,
             head_dim,
+            gated: false,
             qkv_bias: false,
             out_bias: false,
             qk_norm: QkNorm::None,
@@ -233,6 +263,11 @@ impl AttentionSpec {
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
+
+    /// What the q projection gives for one head: a query, and its gate if there is one.
+    pub fn query_width(&self) -> usize {
+        if self.gated { 2 * self.head_dim } else { self.head_dim }
+    }
 }
 
 impl LatentSpec {
@@ -247,12 +282,39 @@ impl LatentSpec {
     }
 }
 
+impl DeltaSpec {
+    /// Value heads per key head.
+    pub fn group(&self) -> usize {
+        self.value_heads / self.key_heads
+    }
+
+    /// Components of the queries of all heads; keys have as many.
+    pub fn keys(&self) -> usize {
+        self.key_heads * self.key_dim
+    }
+
+    /// Components of the values of all heads.
+    pub fn values(&self) -> usize {
+        self.value_heads * self.value_dim
+    }
+
+    /// What passes the convolution: queries, keys, values.
+    pub fn channels(&self) -> usize {
+        2 * self.keys() + self.values()
+    }
+
+    /// Numbers that the states of one sequence are: of each value head, and what the convolution has seen.
+    pub fn state(&self) -> usize {
+        self.key_dim * self.values() + (self.taps - 1) * self.channels()
+    }
+}
+
 impl LayerSpec {
     /// Its attention, if that is of grouped queries.
     pub fn attention(&self) -> Option<&AttentionSpec> {
         match &self.mixer {
             MixerSpec::Attention(attention) => Some(attention),
-            MixerSpec::Latent(_) => None,
+            MixerSpec::Latent(_) | MixerSpec::Delta(_) => None,
         }
     }
 
@@ -271,6 +333,7 @@ impl MixerSpec {
         match self {
             Self::Attention(attention) => attention.heads,
             Self::Latent(latent) => latent.heads,
+            Self::Delta(delta) => delta.value_heads,
         }
     }
 
@@ -279,6 +342,7 @@ impl MixerSpec {
         match self {
             Self::Attention(attention) => attention.kv_heads,
             Self::Latent(_) => 1,
+            Self::Delta(_) => 0,
         }
     }
 
@@ -287,6 +351,15 @@ impl MixerSpec {
         match self {
             Self::Attention(attention) => attention.head_dim,
             Self::Latent(latent) => latent.cached(),
+            Self::Delta(_) => 0,
+        }
+    }
+
+    /// Numbers that the states of one sequence are, whatever its length.
+    pub fn state(&self) -> usize {
+        match self {
+            Self::Attention(_) | Self::Latent(_) => 0,
+            Self::Delta(delta) => delta.state(),
         }
     }
 
@@ -295,6 +368,7 @@ impl MixerSpec {
         match self {
             Self::Attention(attention) => 2 * attention.kv_width(),
             Self::Latent(latent) => latent.cached(),
+            Self::Delta(_) => 0,
         }
     }
 }

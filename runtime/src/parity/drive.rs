@@ -1,24 +1,23 @@
 use super::error::ParityError;
 use super::inputs::ParityInputs;
 use super::record::{PromptNumbers, Record};
-use super::sizes::{ParityOptions, num_blocks, scheduler_config};
+use super::sizes::{ParityOptions, memory_size, scheduler_config};
 use crate::checkpoint::LoadError;
 use crate::ids::{KvEpoch, RequestId, SeqId, WorkerId};
-use crate::kv::{BlockSpans, KvAccounts};
+use crate::kv::{BlockSpans, KvAccounts, StatePool};
 use crate::local::LocalEngine;
-use crate::runner::{Forward, ForwardShape, SlotRunner};
+use crate::runner::{Forward, ForwardShape, MemorySize, SlotRunner};
 use crate::sampling::SamplingParams;
 use crate::scheduler::{Limits, Scheduler};
 use crate::sequence::{Finish, NewRequest, Priority, SeqDelta};
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Computes the prompts and `n_greedy` tokens after each.
 ///
-/// `context_tokens`: tokens the model takes. `spans`: positions of each KV block. `forward` makes the executor over KV
-/// memory of so many blocks.
+/// `context_tokens`: tokens the model takes. `spans`: positions of each KV block. `forward` makes the executor over memory of
+/// a size.
 /// `done` is told of each prompt's numbers as soon as they are there.
 ///
 /// # Errors
@@ -28,7 +27,7 @@ pub fn run(
     options: ParityOptions,
     context_tokens: usize,
     spans: BlockSpans,
-    forward: impl FnOnce(NonZeroUsize) -> Result<Box<dyn Forward>, LoadError>,
+    forward: impl FnOnce(MemorySize) -> Result<Box<dyn Forward>, LoadError>,
     done: &mut dyn FnMut(&PromptNumbers),
 ) -> Result<Vec<PromptNumbers>, ParityError> {
     let max_tokens = inputs.max_tokens();
@@ -36,7 +35,7 @@ pub fn run(
         let (prompt, tokens) = (name.clone(), ids.len());
         return Err(ParityError::TooLong { prompt, tokens, n_greedy: max_tokens, max: context_tokens });
     }
-    let forward = forward(num_blocks(inputs, options, spans))?;
+    let forward = forward(memory_size(inputs, options, spans))?;
     check_vocabulary(inputs, forward.shape().vocab_size)?;
     let mut driver = Driver::new(inputs, options, context_tokens, forward);
     let prompts: Vec<(&str, Arc<[u32]>)> =
@@ -82,17 +81,19 @@ enum Run {
 
 impl Driver {
     fn new(inputs: &ParityInputs, options: ParityOptions, context_tokens: usize, forward: Box<dyn Forward>) -> Self {
-        let ForwardShape { vocab_size: vocab, spans, num_blocks } = forward.shape();
+        let ForwardShape { vocab_size: vocab, spans, num_blocks, num_states } = forward.shape();
         let mut runner = SlotRunner::new(forward);
         let (sender, taps) = mpsc::channel();
         runner.set_tap(Box::new(move |seq, position, row| {
             // The receiver lives as long as the engine that owns this end.
             let _ = sender.send((seq, position, row.to_vec()));
         }));
-        let limits = Limits { spans, num_blocks, context_tokens };
+        let limits = Limits { spans, num_blocks, num_states, context_tokens };
         // One model only: its fingerprint tells it from no other.
         let accounts = KvAccounts::new(num_blocks, spans, 0, options.reuse_prefix, KvEpoch::default());
         let config = scheduler_config(inputs, options);
+        let live = config.max_sequences.get().min(num_states);
+        let accounts = accounts.with_states(StatePool::new(num_states, live));
         let engine =
             LocalEngine::new(|sink| Scheduler::new(config, limits, KvEpoch::default(), sink), accounts, runner);
         Self { engine, taps, options, spans, max_tokens: inputs.max_tokens(), vocab, next: 0 }
@@ -136,6 +137,7 @@ impl Driver {
                 id: RequestId(id),
                 worker: WorkerId::default(),
                 prompt: prompt.clone(),
+                turns: Arc::default(),
                 choices: vec![SeqId(id)],
                 params: params.clone(),
                 seed: 0,

@@ -1,6 +1,7 @@
 use super::inputs::ParityInputs;
 use crate::config::{BLOCK_TOKENS_DEFAULT, SchedulerConfig};
 use crate::kv::BlockSpans;
+use crate::runner::MemorySize;
 use std::num::NonZeroUsize;
 
 /// How the prompts are put through the scheduler. All ways must give the same numbers.
@@ -17,13 +18,17 @@ pub struct ParityOptions {
 /// Long enough that no prompt waits for the decodes of another: chunks shall be as long as they were asked for.
 const NO_STALL_BUDGET_MS: u64 = 3_600_000;
 
-/// Blocks of KV memory: enough for all that runs at once, and once more for what stays cached meanwhile, so that nothing
-/// is preempted.
-pub(super) fn num_blocks(inputs: &ParityInputs, options: ParityOptions, spans: BlockSpans) -> NonZeroUsize {
+/// Snapshots of recurrent states that one prompt can leave.
+const SNAPSHOTS: usize = 4;
+
+/// Memory: enough for all that runs at once, and once more for what stays cached meanwhile, so that nothing is preempted.
+pub(super) fn memory_size(inputs: &ParityInputs, options: ParityOptions, spans: BlockSpans) -> MemorySize {
     let blocks = inputs.prompts.values().map(|ids| spans.holding(ids.len() + inputs.max_tokens()));
     let at_once: usize = if options.batch { blocks.sum() } else { blocks.max().unwrap_or(1) };
     // An admission leaves a block for each running sequence.
-    NonZeroUsize::new(2 * at_once + inputs.prompts.len()).unwrap_or(NonZeroUsize::MIN)
+    let num_blocks = NonZeroUsize::new(2 * at_once + inputs.prompts.len()).unwrap_or(NonZeroUsize::MIN);
+    let sequences = if options.batch { inputs.prompts.len() } else { 1 };
+    MemorySize { num_blocks, num_states: sequences + SNAPSHOTS * inputs.prompts.len() }
 }
 
 /// A scheduler that computes chunks of exactly the size asked for.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::kv::BlockSpans;
-use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, Forward};
+use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, Forward, MemorySize};
 use std::num::NonZeroUsize;
 
 const VOCAB: usize = 97;
@@ -24,8 +24,8 @@ fn compute_in(
     options: ParityOptions,
     faults: FaultScript,
 ) -> Result<Vec<PromptNumbers>, ParityError> {
-    let forward = |num_blocks: NonZeroUsize| {
-        let config = FakeConfig { faults, ..FakeConfig::new(num_blocks.get(), spans) };
+    let forward = |size: MemorySize| {
+        let config = FakeConfig { faults, ..FakeConfig::new(size.num_blocks.get(), spans) };
         Ok(Box::new(FakeForward::new(config)) as Box<dyn Forward>)
     };
     run(&inputs(), options, 1000, spans, forward, &mut |_| {})
@@ -94,8 +94,8 @@ fn a_prompt_that_does_not_fit_is_named() {
 #[test]
 fn a_token_outside_of_the_vocabulary_is_named() {
     let inputs = ParityInputs { prompts: [("a".to_owned(), vec![1, 97])].into(), n_greedy: 1 };
-    let forward = |num_blocks: NonZeroUsize| {
-        let config = FakeConfig::new(num_blocks.get(), BLOCK);
+    let forward = |size: MemorySize| {
+        let config = FakeConfig::new(size.num_blocks.get(), BLOCK);
         Ok(Box::new(FakeForward::new(config)) as Box<dyn Forward>)
     };
 

@@ -1,6 +1,6 @@
 use super::candle::{self, CandleForward, CandleModel};
 use super::native::{self, LoadOptions, NativeForward, NativeModel};
-use super::{Forward, KvShape, LoadProgress, Threads, cores};
+use super::{Forward, KvShape, LoadProgress, MemorySize, Threads, cores};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::{ComputeConfig, ComputeMode, Executor, HugePages, InvalidSetting, KvFormat};
 use crate::kernels::Form;
@@ -110,7 +110,9 @@ impl Backend {
             Who::Candle(device) => {
                 let token_bytes = candle::kv_bytes_per_token(&ModelFacts::of(blueprint), device, self.mode);
                 let block_tokens = format.block_tokens.get();
-                Ok(KvShape { spans: block_tokens.into(), block_bytes: token_bytes * block_tokens })
+                let facts = ModelFacts::of(blueprint);
+                let (block_bytes, state_bytes) = (token_bytes * block_tokens, candle::state_bytes(&facts));
+                Ok(KvShape { spans: block_tokens.into(), block_bytes, state_bytes })
             }
             Who::Native { .. } => native::kv_shape(&blueprint.spec, self.mode, format),
         }
@@ -186,15 +188,15 @@ impl Model {
         }
     }
 
-    /// An executor with empty KV memory of `num_blocks` blocks, in a format that [`Backend::kv_shape`] takes.
+    /// An executor with empty memory of a size, in a format that [`Backend::kv_shape`] takes.
     ///
     /// # Errors
     /// [`LoadError`] if the device or the system has no room for it.
-    pub fn forward(&self, num_blocks: NonZeroUsize, format: &KvFormat) -> Result<Box<dyn Forward>, LoadError> {
+    pub fn forward(&self, size: MemorySize, format: &KvFormat) -> Result<Box<dyn Forward>, LoadError> {
         Ok(match self {
-            Self::Candle(model) => Box::new(CandleForward::new(model.clone(), num_blocks, format.block_tokens)?),
+            Self::Candle(model) => Box::new(CandleForward::new(model.clone(), size, format.block_tokens)?),
             Self::Native { model, form, threads } => {
-                Box::new(NativeForward::new(model.clone(), *form, threads, num_blocks, format)?)
+                Box::new(NativeForward::new(model.clone(), *form, threads, size, format)?)
             }
         })
     }

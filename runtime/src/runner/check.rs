@@ -1,5 +1,5 @@
-use super::{Batch, ForwardError, ForwardShape};
-use crate::plan::BlockMove;
+use super::{Batch, ForwardError, ForwardShape, RowState};
+use crate::plan::{BlockMove, StateMove};
 
 /// Refuses a batch that does not fit the memory, the model or itself: indices that reach a device unchecked could
 /// overwrite another sequence.
@@ -29,6 +29,19 @@ pub(super) fn check(batch: &Batch<'_>, shape: &ForwardShape) -> Result<(), Forwa
         if let Some(block) = table.iter().find(|block| block.0 as usize >= shape.num_blocks) {
             return fail(format!("block {block} is not below the {} blocks of memory", shape.num_blocks));
         }
+        match &row.state {
+            None if shape.num_states > 0 => return fail(format!("row {span:?} has no place for its recurrent states")),
+            Some(RowState { place, saves }) if shape.num_states > 0 => {
+                let mut places = std::iter::once(*place).chain(saves.iter().map(|save| save.to));
+                if let Some(place) = places.find(|place| place.0 as usize >= shape.num_states) {
+                    return fail(format!("state {place} is not below the {} places of memory", shape.num_states));
+                }
+                if !saves.is_sorted_by(|a, b| a.tokens < b.tokens) {
+                    return fail(format!("the snapshots of row {span:?} are not in order"));
+                }
+            }
+            _ => {}
+        }
     }
     if next != tokens {
         return fail(format!("rows end at token {next} of {tokens}"));
@@ -38,6 +51,14 @@ pub(super) fn check(batch: &Batch<'_>, shape: &ForwardShape) -> Result<(), Forwa
     }
     match batch.wanted.iter().find(|&&index| index as usize >= tokens) {
         Some(index) => fail(format!("logits of token {index} of {tokens} are wanted")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses moves of recurrent states that are not there.
+pub(super) fn check_states(moves: &[StateMove], shape: &ForwardShape) -> Result<(), ForwardError> {
+    match moves.iter().flat_map(|m| [m.from, m.to]).find(|state| state.0 as usize >= shape.num_states) {
+        Some(state) => Err(ForwardError::Failed(format!("state {state} is not below the {} places", shape.num_states))),
         None => Ok(()),
     }
 }

@@ -3,9 +3,9 @@
 //! Whatever goes wrong with blocks (one given twice, a stale prefix, a lost copy) changes a context and so a token: a
 //! sequence that yields [`FakeForward::expected`] went through correct accounting. Delays and faults are scripted.
 
-use super::{Batch, Forward, ForwardError, ForwardShape};
+use super::{Batch, BatchRow, Forward, ForwardError, ForwardShape, RowState};
 use crate::kv::BlockSpans;
-use crate::plan::BlockMove;
+use crate::plan::{BlockMove, StateMove};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl FakeConfig {
     /// A fake with this much KV memory, a vocabulary of 97 tokens and no delays.
     pub fn new(num_blocks: usize, spans: impl Into<BlockSpans>) -> Self {
         Self {
-            shape: ForwardShape { vocab_size: 97, spans: spans.into(), num_blocks },
+            shape: ForwardShape { vocab_size: 97, spans: spans.into(), num_blocks, num_states: 0 },
             step: Duration::ZERO,
             token: Duration::ZERO,
             faults: FaultScript::default(),
@@ -109,13 +109,16 @@ pub struct FakeForward {
     config: FakeConfig,
     /// The token that was written to each position of KV memory; unwritten ones hold [`u32::MAX`].
     memory: Vec<u32>,
+    /// What each recurrent state has seen.
+    states: Vec<Vec<u32>>,
 }
 
 impl FakeForward {
     /// An executor with unwritten memory.
     pub fn new(config: FakeConfig) -> Self {
         let memory = vec![u32::MAX; config.shape.num_blocks * config.shape.spans.largest()];
-        Self { config, memory }
+        let states = vec![Vec::new(); config.shape.num_states];
+        Self { config, memory, states }
     }
 
     /// The token that greedy decoding chooses after `context`.
@@ -136,6 +139,23 @@ impl FakeForward {
     }
 }
 
+impl FakeForward {
+    /// A recurrent state cannot be cut: it has seen just what stands before the row.
+    fn check_state(&self, row: &BatchRow<'_>, context: &[u32]) {
+        assert_eq!(row.state.is_some(), !self.states.is_empty(), "a place for every sequence, or for none");
+        if let Some(RowState { place, .. }) = row.state.filter(|_| !context.is_empty()) {
+            assert_eq!(self.states[place.0 as usize], context, "state {place} is another one's");
+        }
+    }
+}
+
+/// Lets the recurrent state of a row, and the snapshots that stand here, have seen `context`.
+fn keep_states(states: &mut [Vec<u32>], row: &BatchRow<'_>, context: &[u32]) {
+    let Some(RowState { place, saves }) = row.state else { return };
+    let here = saves.iter().filter(|save| save.tokens == context.len()).map(|save| save.to);
+    here.chain([place]).for_each(|place| states[place.0 as usize] = context.to_vec());
+}
+
 impl Forward for FakeForward {
     fn shape(&self) -> ForwardShape {
         self.config.shape
@@ -146,6 +166,13 @@ impl Forward for FakeForward {
         for &BlockMove { from, to } in moves {
             let from = from.0 as usize * size;
             self.memory.copy_within(from..from + size, to.0 as usize * size);
+        }
+        Ok(())
+    }
+
+    fn copy_states(&mut self, moves: &[StateMove]) -> Result<(), ForwardError> {
+        for &StateMove { from, to } in moves {
+            self.states[to.0 as usize] = self.states[from.0 as usize].clone();
         }
         Ok(())
     }
@@ -176,10 +203,12 @@ impl Forward for FakeForward {
             };
             let start = row.context_tokens - row.span.len();
             let mut context: Vec<u32> = (0..start).map(|p| self.memory[place(p)]).collect();
+            self.check_state(row, &context);
             for (position, at) in (start..).zip(row.span.clone()) {
                 assert_eq!(batch.positions[at] as usize, position, "positions of a row are consecutive");
                 self.memory[place(position)] = batch.tokens[at];
                 context.push(batch.tokens[at]);
+                keep_states(&mut self.states, row, &context);
                 if wanted.next_if_eq(&at).is_some() {
                     let begin = logits.len();
                     logits.resize(begin + vocab, 0.0);

@@ -18,9 +18,10 @@ pub use team::Threads;
 pub mod candle;
 pub mod native;
 
-use crate::ids::BlockId;
+use crate::ids::{BlockId, StateId};
 use crate::kv::BlockSpans;
-use crate::plan::BlockMove;
+use crate::plan::{BlockMove, StateMove, StateSave};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 /// Tokens of all rows of a step, packed one after the other.
@@ -45,6 +46,17 @@ pub struct BatchRow<'a> {
     pub context_tokens: usize,
     /// The blocks in which they stand, in the order of their positions, cut as [`ForwardShape::spans`] says.
     pub table: &'a [BlockId],
+    /// Where its recurrent states stand, if the model has any.
+    pub state: Option<RowState<'a>>,
+}
+
+/// The recurrent states of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct RowState<'a> {
+    /// Their place: read and written. At the first position of a sequence it is only written.
+    pub place: StateId,
+    /// Snapshots to take, ascending; those that do not stand behind a token of the row are passed over.
+    pub saves: &'a [StateSave],
 }
 
 /// What an executor can say of itself.
@@ -56,6 +68,8 @@ pub struct ForwardShape {
     pub spans: BlockSpans,
     /// Blocks of KV memory.
     pub num_blocks: usize,
+    /// Places of recurrent states.
+    pub num_states: usize,
 }
 
 /// What a model's KV memory is cut into.
@@ -65,6 +79,8 @@ pub struct KvShape {
     pub spans: BlockSpans,
     /// Bytes of a block in all layers: keys and values, and scales and biases where they are quantised.
     pub block_bytes: usize,
+    /// Bytes of the recurrent states of a sequence in all layers; 0 if there are none.
+    pub state_bytes: usize,
 }
 
 impl KvShape {
@@ -82,6 +98,15 @@ impl KvShape {
     pub fn bytes(&self, tokens: usize) -> u64 {
         self.block_bytes as u64 * self.spans.holding(tokens) as u64
     }
+}
+
+/// How much memory an executor gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySize {
+    /// Blocks of keys and values.
+    pub num_blocks: NonZeroUsize,
+    /// Places of recurrent states; without effect on models that have none.
+    pub num_states: usize,
 }
 
 /// How far loading has come.
@@ -120,10 +145,19 @@ pub trait Forward {
     /// [`ForwardError`] if the device refused.
     fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError>;
 
+    /// Copies recurrent states, in order. For models that have none nothing is left to be done.
+    ///
+    /// # Errors
+    /// [`ForwardError`] if the device refused.
+    fn copy_states(&mut self, moves: &[StateMove]) -> Result<(), ForwardError> {
+        check::check_states(moves, &self.shape())
+    }
+
     /// Writes the keys and values of all tokens of `batch` to KV memory and the wanted logits to `logits`, row-major
     /// `[wanted, vocab]` in float32 (`logits` is cleared first, its capacity is kept between steps).
     ///
     /// # Errors
-    /// [`ForwardError`]; KV memory of the batch's rows is undefined then.
+    /// [`ForwardError`]; KV memory of the batch's rows is undefined then. After [`ForwardError::OutOfMemory`] recurrent states
+    /// are as before.
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
 }

@@ -1,8 +1,8 @@
 //! The engine's side of a step: slots, block tables and samplers around a [`Forward`].
 
-use super::{Batch, BatchRow, Forward, ForwardError};
+use super::{Batch, BatchRow, Forward, ForwardError, RowState};
 use crate::ids::{BlockId, SeqId, SlotId};
-use crate::plan::{NewSlot, Row, RowFault, RowOutput, RowTokens, RowWork, StepOutput, StepPlan, StepTiming};
+use crate::plan::{NewSlot, Row, RowFault, RowOutput, RowTokens, RowWork, SlotState, StepOutput, StepPlan, StepTiming};
 use crate::sampling::{SampledToken, Sampler, TokenLogprobs, token_logprobs};
 use std::ops::Range;
 use std::time::Instant;
@@ -29,6 +29,7 @@ struct Slot {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     table: Vec<BlockId>,
+    state: Option<SlotState>,
     sampler: Sampler,
     prompt_logprobs: Option<u8>,
 }
@@ -81,6 +82,9 @@ impl SlotRunner {
         if !plan.moves.is_empty() {
             self.forward.copy_blocks(&plan.moves)?;
         }
+        if !plan.states.is_empty() {
+            self.forward.copy_states(&plan.states)?;
+        }
         for new in &plan.admit {
             self.admit(new);
         }
@@ -114,6 +118,7 @@ impl SlotRunner {
             tokens: new.tokens.to_vec(),
             prompt_tokens: new.prompt_tokens,
             table: new.blocks.clone(),
+            state: new.state.clone(),
             sampler,
             prompt_logprobs: new.params.prompt_logprobs,
         };
@@ -182,7 +187,8 @@ impl SlotRunner {
             let slot = self.slots.get(row.slot.0 as usize).and_then(Option::as_ref);
             if let Some(slot) = slot.filter(|_| !place.span.is_empty()) {
                 let context_tokens = place.start + place.span.len();
-                rows.push(BatchRow { span: place.span.clone(), context_tokens, table: &slot.table });
+                let state = slot.state.as_ref().map(|state| RowState { place: state.place, saves: &state.saves });
+                rows.push(BatchRow { span: place.span.clone(), context_tokens, table: &slot.table, state });
             }
         }
         if rows.is_empty() {

@@ -16,7 +16,7 @@ pub use settle::Settled;
 use crate::config::SchedulerConfig;
 use crate::ids::{KvEpoch, RequestId, SeqId, SlotId, StepId, WorkerId};
 use crate::kv::{BlockSpans, LeaseSink, Reserve};
-use crate::plan::{BlockMove, NewSlot, StepPlan};
+use crate::plan::{BlockMove, NewSlot, StateMove, StepPlan};
 use crate::sequence::{Finish, NewRequest, SeqDelta, Sequence, SequenceError, State};
 use policy::Intent;
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +31,8 @@ pub struct Limits {
     pub spans: BlockSpans,
     /// Blocks of KV memory.
     pub num_blocks: usize,
+    /// Places of recurrent states; 0 for models without such layers.
+    pub num_states: usize,
     /// Most tokens of a sequence, prompt and answer together.
     pub context_tokens: usize,
 }
@@ -110,6 +112,9 @@ pub struct Scheduler {
     evict: Vec<SlotId>,
     /// For the next plan: blocks of forks to copy.
     moves: Vec<BlockMove>,
+    /// For the next plan: recurrent states to copy, those of forks apart until their prompt is computed.
+    states: Vec<StateMove>,
+    forked: Vec<StateMove>,
     /// For the next plan: sequences that entered without a row of their own.
     admit: Vec<NewSlot>,
     cost: StepCost,
@@ -149,6 +154,8 @@ impl Scheduler {
             epoch,
             evict: Vec::new(),
             moves: Vec::new(),
+            states: Vec::new(),
+            forked: Vec::new(),
             admit: Vec::new(),
             draining: false,
             preemptions: 0,
@@ -180,6 +187,7 @@ impl Scheduler {
                 choice,
                 tokens: request.prompt.to_vec(),
                 prompt: request.prompt.clone(),
+                turns: request.turns.clone(),
                 prompt_tokens: request.prompt.len(),
                 computed: 0,
                 blocks: 0,

@@ -6,7 +6,7 @@ use super::settle::Fed;
 use super::{Delivery, Phase, Planned, Scheduler, ended};
 use crate::ids::{BlockId, SeqId, SlotId};
 use crate::kv::{Grant, Granted, Reserve, ReserveRow, SeqLease};
-use crate::plan::{ExpertOrders, NewSlot, Row, RowWork, StepPlan};
+use crate::plan::{ExpertOrders, NewSlot, Row, RowWork, SlotState, StateMove, StepPlan};
 use crate::sequence::{Finish, Sequence, State};
 use std::collections::HashMap;
 
@@ -204,7 +204,8 @@ impl Scheduler {
             Intent::Admit { seq, .. } => {
                 let sequence = &self.sequences[&seq];
                 let reuse = sequence.params.prompt_logprobs.is_none();
-                Some(ReserveRow::Admit { seq, tokens: sequence.known_tokens(), reuse })
+                let (tokens, turns) = (sequence.known_tokens(), sequence.turns.clone());
+                Some(ReserveRow::Admit { seq, tokens, reuse, turns })
             }
             Intent::Fork { seq, parent } => {
                 let tokens = self.sequences[&parent].tokens.len();
@@ -218,6 +219,7 @@ impl Scheduler {
         let mut rows = Vec::with_capacity(intents.len());
         let mut admit = std::mem::take(&mut self.admit);
         let moves = std::mem::take(&mut self.moves);
+        self.states.append(&mut self.forked);
         for intent in intents {
             match *intent {
                 Intent::Decode(seq) => rows.extend(self.decode_row(seq, grants)),
@@ -243,6 +245,7 @@ impl Scheduler {
             rows,
             evict: std::mem::take(&mut self.evict),
             moves,
+            states: std::mem::take(&mut self.states),
             experts: ExpertOrders::default(),
         };
         self.next_step.0 += 1;
@@ -266,8 +269,9 @@ impl Scheduler {
         let State::Decode { slot, .. } = sequence.state else { return None };
         let mut new_blocks = Vec::new();
         if sequence.tokens.len() > self.limits.spans.start(sequence.blocks) {
-            let Some(Grant::Extended { blocks, .. }) = grants.remove(&seq) else { return None };
+            let Some(Grant::Extended { blocks, keep, .. }) = grants.remove(&seq) else { return None };
             sequence.blocks += blocks.len();
+            self.states.extend(keep);
             new_blocks = blocks;
         }
         Some(Row { slot, seq, work: RowWork::Decode, new_blocks })
@@ -295,7 +299,10 @@ impl Scheduler {
         if !self.sequences.contains_key(&seq) {
             return None; // cancelled meanwhile: its grant is given back by the caller
         }
-        let Some(Grant::Admitted { blocks, cached_tokens, .. }) = grants.remove(&seq) else { return None };
+        let Some(Grant::Admitted { blocks, cached_tokens, state, restore, .. }) = grants.remove(&seq) else {
+            return None;
+        };
+        self.states.extend(restore);
         let slot = self.free_slots.pop().expect("admissions are chosen within the free slots");
         let lease = self.lease(seq);
         let sequence = self.sequences.get_mut(&seq).expect("the sequence was found above");
@@ -311,7 +318,7 @@ impl Scheduler {
                 self.entered.push(sequence.arrived);
             }
         }
-        Some(new_slot(sequence, slot, cached_tokens, blocks))
+        Some(new_slot(sequence, slot, cached_tokens, blocks, state))
     }
 
     /// Adds a further choice to the row that completes its prompt; without blocks for it, it queues on its own.
@@ -321,7 +328,7 @@ impl Scheduler {
         if !self.sequences.get(&seq).is_some_and(|sequence| matches!(sequence.state, State::Sibling)) {
             return;
         }
-        let Some(Grant::Forked { blocks, copy, .. }) = grants.remove(&seq) else {
+        let Some(Grant::Forked { blocks, copy, state, .. }) = grants.remove(&seq) else {
             return; // queued on its own
         };
         let slot = self.free_slots.pop().expect("a request enters when all its choices have a slot");
@@ -332,7 +339,9 @@ impl Scheduler {
         self.running.insert(sequence.order());
         sequence.cached_tokens = cached_tokens;
         sequence.state = State::Prefill { slot, lease };
-        forks.push(new_slot(sequence, slot, sequence.tokens.len(), blocks));
+        let own = state.map(|StateMove { to, .. }| SlotState { place: to, saves: Vec::new() });
+        forks.push(new_slot(sequence, slot, sequence.tokens.len(), blocks, own));
+        self.forked.extend(state);
     }
 
     /// A sequence got no blocks: they are taken from the youngest one.
@@ -371,7 +380,13 @@ impl Scheduler {
     }
 }
 
-fn new_slot(sequence: &mut Sequence, slot: SlotId, cached_tokens: usize, blocks: Vec<BlockId>) -> NewSlot {
+fn new_slot(
+    sequence: &mut Sequence,
+    slot: SlotId,
+    cached_tokens: usize,
+    blocks: Vec<BlockId>,
+    state: Option<SlotState>,
+) -> NewSlot {
     sequence.blocks = blocks.len();
     NewSlot {
         slot,
@@ -380,6 +395,7 @@ fn new_slot(sequence: &mut Sequence, slot: SlotId, cached_tokens: usize, blocks:
         prompt_tokens: sequence.prompt_tokens,
         cached_tokens,
         blocks,
+        state,
         params: sequence.params.clone(),
         seed: sequence.seed,
         choice: sequence.choice,

@@ -112,6 +112,8 @@ impl Scheduler {
         }
         self.admit.clear();
         self.moves.clear();
+        self.states.clear();
+        self.forked.clear();
         self.epoch = epoch;
         // An answer may be on its way to what was asked before: it must not be taken for one to the same step.
         self.next_step.0 += 1;

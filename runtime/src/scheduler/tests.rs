@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::{BlockSpans, Grant, Granted, KvAccounts, Reserve, ReserveRow};
+use crate::kv::{BlockSpans, Grant, Granted, KvAccounts, KvUsage, Reserve, ReserveRow, StatePool};
 use crate::local::LocalEngine;
 use crate::runner::{FakeConfig, FakeForward, Fault, FaultScript, SlotRunner};
 use crate::sampling::SamplingParams;
@@ -14,6 +14,8 @@ struct Setup {
     config: SchedulerConfig,
     num_blocks: usize,
     spans: BlockSpans,
+    /// Room for snapshots of recurrent states, if the model has these.
+    snapshots: Option<usize>,
     faults: FaultScript,
 }
 
@@ -29,17 +31,26 @@ impl Setup {
             prefill_chunk: at_least_one(16),
             ..SchedulerConfig::default()
         };
-        Self { config, num_blocks, spans: BLOCK.into(), faults: FaultScript::default() }
+        Self { config, num_blocks, spans: BLOCK.into(), snapshots: None, faults: FaultScript::default() }
     }
 
     fn runner(&self) -> SlotRunner {
-        let config = FakeConfig { faults: self.faults.clone(), ..FakeConfig::new(self.num_blocks, self.spans) };
+        let mut config = FakeConfig { faults: self.faults.clone(), ..FakeConfig::new(self.num_blocks, self.spans) };
+        config.shape.num_states = self.states().0;
         SlotRunner::new(Box::new(FakeForward::new(config)))
     }
 
+    /// Places of recurrent states, and how many of them are for running sequences.
+    fn states(&self) -> (usize, usize) {
+        let live = self.config.max_sequences.get();
+        self.snapshots.map_or((0, 0), |snapshots| (live + snapshots, live))
+    }
+
     fn engine(&self) -> LocalEngine {
-        let limits = Limits { spans: self.spans, num_blocks: self.num_blocks, context_tokens: 200 };
+        let (num_states, live) = self.states();
+        let limits = Limits { spans: self.spans, num_blocks: self.num_blocks, num_states, context_tokens: 200 };
         let accounts = KvAccounts::new(self.num_blocks, self.spans, 7, true, KvEpoch::default());
+        let accounts = accounts.with_states(StatePool::new(num_states, live));
         LocalEngine::new(
             |sink| Scheduler::new(self.config.clone(), limits, KvEpoch::default(), sink),
             accounts,
@@ -53,6 +64,7 @@ fn request(id: u64, prompt: Vec<u32>, max_tokens: usize, choices: u64) -> NewReq
         id: RequestId(id),
         worker: WorkerId(0),
         prompt: prompt.into(),
+        turns: Arc::default(),
         choices: (0..choices).map(|choice| SeqId(id * 100 + choice)).collect(),
         params: Arc::new(SamplingParams::greedy()),
         seed: id,
@@ -124,7 +136,7 @@ fn decode_rows_come_before_prefill_chunks() {
     for row in &reserve.rows {
         if let crate::kv::ReserveRow::Extend { seq, tokens } = *row {
             let tokens = vec![0; tokens - 1].into();
-            let rows = vec![crate::kv::ReserveRow::Admit { seq, tokens, reuse: false }];
+            let rows = vec![crate::kv::ReserveRow::Admit { seq, tokens, reuse: false, turns: Arc::default() }];
             accounts.reserve(&Reserve { rows, ..Reserve::default() });
         }
     }
@@ -313,6 +325,60 @@ fn a_draining_scheduler_finishes_what_runs() {
     }
 }
 
+/// Runs a request alone; tells how many tokens it found.
+fn cached(engine: &mut LocalEngine, request: NewRequest) -> usize {
+    let (seq, expected) =
+        (request.choices[0], FakeForward::expected_answer(&request.prompt, request.max_tokens, VOCAB));
+    engine.submit(request, Instant::now());
+    let stream = run(engine).remove(&seq).unwrap();
+    assert_eq!(stream.tokens, expected);
+    stream.cached_tokens.unwrap()
+}
+
+#[test]
+fn recurrent_states_are_found_again_at_the_end_of_a_prompt_and_of_an_answer() {
+    let setup = Setup { snapshots: Some(12), ..Setup::new(64) };
+    let mut engine = setup.engine();
+    let first = prompt(0, 30);
+
+    assert_eq!(cached(&mut engine, request(1, first.clone(), 13, 1)), 0);
+    assert_eq!(cached(&mut engine, request(2, first.clone(), 5, 1)), 28);
+    // The last token of an answer is not computed: 42 are, in ten blocks and a half.
+    let answer = FakeForward::expected_answer(&first, 13, VOCAB);
+    let next = [first, answer, vec![5; 9]].concat();
+    assert_eq!(cached(&mut engine, request(3, next, 5, 1)), 40);
+}
+
+#[test]
+fn recurrent_states_are_kept_where_prompts_part() {
+    let setup = Setup { snapshots: Some(12), ..Setup::new(64) };
+    let mut engine = setup.engine();
+    let ask = |question: u32| [prompt(0, 22), vec![question; 15]].concat();
+
+    assert_eq!(cached(&mut engine, request(1, ask(1), 3, 1)), 0);
+    assert_eq!(cached(&mut engine, request(2, ask(2), 3, 1)), 0, "nothing stands where they part");
+    assert_eq!(cached(&mut engine, request(3, ask(3), 3, 1)), 20);
+
+    // Where it is known that a turn ends, the second one finds it.
+    let other = |question: u32| [prompt(1, 22), vec![question; 15]].concat();
+    let mut with_turns = request(4, other(1), 3, 1);
+    with_turns.turns = [1, 22, 36].into();
+    assert_eq!(cached(&mut engine, with_turns), 0);
+    assert_eq!(cached(&mut engine, request(5, other(2), 3, 1)), 20);
+}
+
+#[test]
+fn choices_go_on_from_one_recurrent_state() {
+    let setup = Setup { snapshots: Some(0), ..Setup::new(64) };
+    let mut engine = setup.engine();
+    engine.submit(request(1, prompt(1, 11), 9, 3), Instant::now());
+
+    let streams = run(&mut engine);
+
+    let expected = FakeForward::expected_answer(&prompt(1, 11), 9, VOCAB);
+    (100..103).for_each(|seq| assert_eq!(streams[&SeqId(seq)].tokens, expected));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Submit { len: usize, max_tokens: usize, choices: u64 },
@@ -349,10 +415,11 @@ proptest! {
     #[test]
     fn every_schedule_gives_the_same_tokens_and_loses_no_block(
         spans in spans(),
+        snapshots in prop::option::of(0..7usize),
         ops in prop::collection::vec(op(), 1..160),
     ) {
         // Room for the longest sequence, and for half of another one.
-        let setup = Setup { spans, ..Setup::new(spans.holding(80)) };
+        let setup = Setup { spans, snapshots, ..Setup::new(spans.holding(80)) };
         let mut engine = setup.engine();
         let now = Instant::now();
         let mut submitted: HashMap<SeqId, (Vec<u32>, usize)> = HashMap::new();
@@ -390,7 +457,8 @@ proptest! {
                 Op::LoseEngine => collect(&mut streams, engine.replace_runner(setup.runner())),
                 _ => {}
             }
-            let blocks = engine.usage().blocks;
+            let KvUsage { blocks, states, .. } = engine.usage();
+            prop_assert_eq!(states.free + states.live + states.pending + states.snapshots, states.total);
             prop_assert_eq!(blocks.free + blocks.held + blocks.cached, blocks.total);
         }
         for &seq in &order {
@@ -404,6 +472,7 @@ proptest! {
         }
         prop_assert!(engine.scheduler_mut().is_empty());
         prop_assert_eq!(engine.usage().blocks.held, 0);
+        prop_assert_eq!((engine.usage().states.live, engine.usage().states.pending), (0, 0));
         for (seq, (prompt, max_tokens)) in submitted {
             let stream = streams.get(&seq).cloned().unwrap_or_default();
             let expected = FakeForward::expected_answer(&prompt, max_tokens, VOCAB);

@@ -1,26 +1,30 @@
 use super::compare::argmax;
 use lmx_runtime::checkpoint::Checkpoint;
 use lmx_runtime::config::{ComputeMode, KvFormat};
-use lmx_runtime::ids::BlockId;
+use lmx_runtime::ids::{BlockId, StateId};
 use lmx_runtime::kernels::Form;
 use lmx_runtime::runner::candle::{CandleForward, CandleModel};
 use lmx_runtime::runner::native::{LoadOptions, NativeForward, NativeModel};
-use lmx_runtime::runner::{Batch, BatchRow, Forward, Threads};
+use lmx_runtime::runner::{Batch, BatchRow, Forward, MemorySize, RowState, Threads};
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 
 const BLOCK_TOKENS: usize = 16;
 const NUM_BLOCKS: usize = 256;
+const NUM_STATES: usize = 64;
 
-/// A `Forward` with just enough around it to run prompts: hands out blocks, never takes them back.
+/// A `Forward` with just enough around it to run prompts: hands out blocks and states, never takes them back.
 pub(crate) struct Driver<F = CandleForward> {
     pub(crate) forward: F,
     free: Vec<BlockId>,
+    states: Cell<u32>,
 }
 
 /// A sequence in the driver's care.
 pub(crate) struct Sequence {
     pub(crate) computed: usize,
     pub(crate) table: Vec<BlockId>,
+    pub(crate) state: StateId,
 }
 
 /// Tokens that a sequence computes in a step.
@@ -32,7 +36,7 @@ pub(crate) struct Work<'a> {
 pub(crate) fn load(checkpoint: &Checkpoint, mode: ComputeMode) -> Driver {
     let device = lmx_runtime::runner::candle::pick();
     let model = CandleModel::load(checkpoint, &device, mode, &mut |_| {}).unwrap();
-    Driver::new(CandleForward::new(model, size(NUM_BLOCKS), size(BLOCK_TOKENS)).unwrap())
+    Driver::new(CandleForward::new(model, MEMORY, size(BLOCK_TOKENS)).unwrap())
 }
 
 pub(crate) fn native(checkpoint: &Checkpoint, mode: ComputeMode, form: Form, threads: usize) -> Driver<NativeForward> {
@@ -47,8 +51,11 @@ pub(crate) fn native_with(
     format: &KvFormat,
 ) -> Driver<NativeForward> {
     let model = NativeModel::load(checkpoint, mode, options, &mut |_| {}).unwrap();
-    Driver::new(NativeForward::new(model, form, &options.threads, size(NUM_BLOCKS), format).unwrap())
+    Driver::new(NativeForward::new(model, form, &options.threads, MEMORY, format).unwrap())
 }
+
+const MEMORY: MemorySize =
+    MemorySize { num_blocks: NonZeroUsize::new(NUM_BLOCKS).expect("not zero"), num_states: NUM_STATES };
 
 fn size(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
@@ -60,7 +67,7 @@ impl<F: Forward> Driver<F> {
         let ordered = (0..NUM_BLOCKS as u32 / 4).rev();
         let scattered =
             (0..NUM_BLOCKS as u32 * 3 / 4).map(|i| i * 97 % (NUM_BLOCKS as u32 * 3 / 4) + NUM_BLOCKS as u32 / 4);
-        Self { forward, free: scattered.chain(ordered).map(BlockId).collect() }
+        Self { forward, free: scattered.chain(ordered).map(BlockId).collect(), states: Cell::new(0) }
     }
 
     pub(crate) fn vocab(&self) -> usize {
@@ -68,7 +75,8 @@ impl<F: Forward> Driver<F> {
     }
 
     pub(crate) fn start(&self) -> Sequence {
-        Sequence { computed: 0, table: Vec::new() }
+        let state = StateId(self.states.replace(self.states.get() + 1));
+        Sequence { computed: 0, table: Vec::new(), state }
     }
 
     /// One step: the logits of all tokens, `[tokens, vocab]`.
@@ -84,10 +92,15 @@ impl<F: Forward> Driver<F> {
                 sequence.table.push(self.free.pop().expect("the driver has blocks for every fixture"));
             }
         }
+        let recurrent = self.forward.shape().num_states > 0;
         let rows: Vec<BatchRow<'_>> = work
             .iter()
             .zip(spans)
-            .map(|(work, span)| BatchRow { span, context_tokens: work.sequence.computed, table: &work.sequence.table })
+            .map(|(work, span)| {
+                let Sequence { computed, table, state } = &*work.sequence;
+                let state = recurrent.then_some(RowState { place: *state, saves: &[] });
+                BatchRow { span, context_tokens: *computed, table, state }
+            })
             .collect();
         let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
         let batch = Batch { tokens: &tokens, positions: &positions, rows: &rows, wanted: &wanted };

@@ -46,6 +46,8 @@ pub(super) struct Report {
     /// Of the tokens before `kv.quantized_start`, if there are any.
     kv_bytes_per_first_token: Option<usize>,
     kv_bytes_full_context: u64,
+    /// Layers with a recurrent state, and the bytes of a sequence's states.
+    recurrent: Option<Recurrent>,
     pub(super) eos_tokens: Vec<Token>,
     special_tokens: BTreeMap<&'static str, Token>,
     pub(super) chat_templates: Vec<String>,
@@ -62,6 +64,13 @@ pub(super) struct Report {
 struct Window {
     layers: usize,
     tokens: usize,
+}
+
+/// Layers whose memory of a sequence does not grow with it.
+#[derive(Debug, Serialize)]
+struct Recurrent {
+    layers: usize,
+    state_bytes: usize,
 }
 
 /// Layers with a mixture of experts.
@@ -130,6 +139,7 @@ impl Report {
             kv_bytes_per_token: kv.bytes_per_token(),
             kv_bytes_per_first_token: kv.bytes_per_first_token(),
             kv_bytes_full_context: kv.bytes(facts.context_tokens),
+            recurrent: facts.recurrent.map(|(layers, _)| Recurrent { layers, state_bytes: kv.state_bytes }),
             eos_tokens,
             special_tokens,
             chat_templates,
@@ -165,6 +175,13 @@ impl Report {
         let window = match &self.window {
             None => "none".to_owned(),
             Some(Window { layers, tokens }) => format!("{tokens} tokens in {layers} of {} layers", self.layers),
+        };
+        let recurrent = match &self.recurrent {
+            None => "none".to_owned(),
+            Some(Recurrent { layers, state_bytes }) => {
+                let bytes = units::bytes(*state_bytes as u64);
+                format!("gated delta net in {layers} of {} layers, {bytes} per sequence", self.layers)
+            }
         };
         let storage = self.storage.iter().map(|stored| format!("{} x {}", stored.matrices, stored.storage));
         let quantization = match &self.quantization {
@@ -209,6 +226,7 @@ impl Report {
                     units::bytes(self.kv_bytes_full_context)
                 ),
             ),
+            ("recurrent", recurrent),
             ("end tokens", tokens(&self.eos_tokens)),
             ("special tokens", list(specials)),
             ("chat templates", list(self.chat_templates.iter().cloned())),

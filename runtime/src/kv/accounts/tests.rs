@@ -13,7 +13,7 @@ fn accounts_of(num_blocks: usize, spans: BlockSpans) -> KvAccounts {
 }
 
 fn admit(accounts: &mut KvAccounts, seq: u64, tokens: &[u32]) -> Grant {
-    let rows = vec![ReserveRow::Admit { seq: SeqId(seq), tokens: tokens.into(), reuse: true }];
+    let rows = vec![ReserveRow::Admit { seq: SeqId(seq), tokens: tokens.into(), reuse: true, turns: Arc::default() }];
     accounts.reserve(&Reserve { rows, epoch: accounts.epoch(), ..Reserve::default() }).rows.remove(0)
 }
 
@@ -67,7 +67,12 @@ fn cached_blocks_outlive_their_sequence_and_go_tail_first() {
 #[test]
 fn a_large_admission_is_not_overtaken() {
     let mut kv = accounts(4);
-    let row = |seq, len| ReserveRow::Admit { seq: SeqId(seq), tokens: prompt(len).into(), reuse: true };
+    let row = |seq, len| ReserveRow::Admit {
+        seq: SeqId(seq),
+        tokens: prompt(len).into(),
+        reuse: true,
+        turns: Arc::default(),
+    };
 
     let granted = kv.reserve(&Reserve { rows: vec![row(1, 20), row(2, 4)], ..Reserve::default() });
 
@@ -103,7 +108,7 @@ fn an_older_epoch_changes_nothing() {
     assert_eq!(kv.usage().blocks, BlockCounts { total: 8, free: 6, held: 2, cached: 0 });
     let stale = kv.reserve(&Reserve {
         epoch: old,
-        rows: vec![ReserveRow::Admit { seq: SeqId(2), tokens: prompt(2).into(), reuse: true }],
+        rows: vec![ReserveRow::Admit { seq: SeqId(2), tokens: prompt(2).into(), reuse: true, turns: Arc::default() }],
         ..Reserve::default()
     });
     assert_eq!(stale.rows, [Grant::Denied { seq: SeqId(2) }]);
@@ -192,7 +197,7 @@ proptest! {
                     // Prompts of the same number share their beginning, others share nothing.
                     let tokens: Vec<u32> = (0..len as u32).map(|i| prompt as u32 * 1000 + i).collect();
                     next += 1;
-                    if let Grant::Admitted { seq, blocks, cached_tokens } = admit(&mut kv, next, &tokens) {
+                    if let Grant::Admitted { seq, blocks, cached_tokens, .. } = admit(&mut kv, next, &tokens) {
                         prop_assert!(cached_tokens < tokens.len() && spans.start(spans.full(cached_tokens)) == cached_tokens);
                         prop_assert_eq!(blocks.len(), spans.holding(tokens.len()));
                         live.push(Model { seq, tokens, committed: cached_tokens, blocks });

@@ -8,6 +8,7 @@ mod mistral;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod qwen3_next;
 
 pub(super) use deepseek::{DEEPSEEK_V3, GLM4_MOE_LITE, KIMI_K2};
 pub(super) use glm4_moe::GLM4_MOE;
@@ -17,3 +18,4 @@ pub(super) use mistral::{MINISTRAL3, MISTRAL};
 pub(super) use qwen2::QWEN2;
 pub(super) use qwen3::QWEN3;
 pub(super) use qwen3_moe::QWEN3_MOE;
+pub(super) use qwen3_next::QWEN3_NEXT;

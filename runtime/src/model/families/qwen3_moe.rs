@@ -2,7 +2,7 @@ use super::qwen3;
 use crate::checkpoint::LoadError;
 use crate::model::config::ModelConfig;
 use crate::model::family::{Family, dense_mlp};
-use crate::model::spec::{FeedForwardSpec, RoutedNames, RoutedSpec, RouterSpec, Scoring};
+use crate::model::spec::{FeedForwardSpec, RoutedNames, RoutedSpec, RouterSpec, Scoring, SharedSpec};
 
 /// Qwen3 with experts: softmax over all of them, no shared MLP.
 pub(in crate::model) const QWEN3_MOE: Family = Family {
@@ -22,6 +22,16 @@ pub(super) const NAMES: RoutedNames = RoutedNames {
 };
 
 fn mlp(config: &ModelConfig, layer: usize) -> Result<FeedForwardSpec, LoadError> {
+    routed(config, layer, false, None)
+}
+
+/// Which layers have experts, and how a token gets some. `normalized`: where the file does not say.
+pub(super) fn routed(
+    config: &ModelConfig,
+    layer: usize,
+    normalized: bool,
+    shared: Option<SharedSpec>,
+) -> Result<FeedForwardSpec, LoadError> {
     let step = config.routed.decoder_sparse_step.unwrap_or(1).max(1);
     let dense = config.routed.mlp_only_layers.as_ref().is_some_and(|layers| layers.contains(&layer));
     if dense || !(layer + 1).is_multiple_of(step) {
@@ -34,11 +44,11 @@ fn mlp(config: &ModelConfig, layer: usize) -> Result<FeedForwardSpec, LoadError>
             scoring: Scoring::Softmax,
             correction: false,
             groups: None,
-            normalized: config.routed.norm_topk_prob.unwrap_or(false),
+            normalized: config.routed.norm_topk_prob.unwrap_or(normalized),
             scale: 1.0,
         },
         inner: config.require(config.routed.moe_intermediate_size, "moe_intermediate_size")?,
-        shared: None,
+        shared,
         names: NAMES,
     }))
 }

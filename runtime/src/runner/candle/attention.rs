@@ -48,7 +48,8 @@ impl Attention {
         if let (Some((q_norm, k_norm)), QkNorm::Whole) = (&self.norms, spec.qk_norm) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let mut q = q.reshape((tokens, spec.heads, spec.head_dim))?;
+        let q_and_gate = q.reshape((tokens, spec.heads, spec.query_width()))?;
+        let mut q = q_and_gate.narrow(2, 0, spec.head_dim)?.contiguous()?;
         let mut k = k.reshape((tokens, spec.kv_heads, spec.head_dim))?;
         if let (Some((q_norm, k_norm)), QkNorm::Heads) = (&self.norms, spec.qk_norm) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
@@ -67,6 +68,12 @@ impl Attention {
         let mixed = match &*parts {
             [one] => one.clone(),
             parts => Tensor::cat(parts, 0)?,
+        };
+        let mixed = if spec.gated {
+            let gate = q_and_gate.narrow(2, spec.head_dim, spec.head_dim)?.flatten(1, 2)?;
+            (mixed * candle_nn::ops::sigmoid(&gate)?)?
+        } else {
+            mixed
         };
         self.out.forward(&mixed)
     }

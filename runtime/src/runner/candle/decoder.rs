@@ -1,4 +1,5 @@
 use super::attention::Attention;
+use super::delta::DeltaNet;
 use super::embedding::Embedding;
 use super::kv_memory::KvMemory;
 use super::latent::LatentAttention;
@@ -42,6 +43,7 @@ struct Layer {
 enum Mixer {
     Attention(Attention),
     Latent(LatentAttention),
+    Delta(DeltaNet),
 }
 
 #[derive(Debug)]
@@ -126,12 +128,14 @@ impl CandleModel {
     /// Runs all layers and returns the wanted logits, f32 `[wanted, vocab]`.
     pub(super) fn forward(&self, kv: &KvMemory, step: &Step) -> candle_core::Result<Option<Tensor>> {
         let mut x = self.embedding.forward(&step.ids)?; // [tokens, hidden], all rows packed
+        let mut new = Vec::new();
         for (number, layer) in self.layers.iter().enumerate() {
             let normed = layer.mixer_norm.forward(&x)?;
             x = (&x
                 + match &layer.mixer {
                     Mixer::Attention(of) => of.forward(&normed, number, kv, step)?,
                     Mixer::Latent(of) => of.forward(&normed, number, kv, step)?,
+                    Mixer::Delta(of) => of.forward(&normed, number, kv, step, &mut new)?,
                 })?;
             let normed = layer.mlp_norm.forward(&x)?;
             x = (&x
@@ -140,12 +144,14 @@ impl CandleModel {
                     FeedForward::Routed(of) => of.forward(&normed)?,
                 })?;
         }
-        if step.wanted.elem_count() == 0 {
-            return Ok(None);
+        let mut logits = None;
+        if step.wanted.elem_count() > 0 {
+            // The head is the largest matrix: only the rows that somebody asked for pass it.
+            let x = x.index_select(&step.wanted, 0)?;
+            logits = Some(self.head.forward(&self.norm.forward(&x)?)?);
         }
-        // The head is the largest matrix: only the rows that somebody asked for pass it.
-        let x = x.index_select(&step.wanted, 0)?;
-        self.head.forward(&self.norm.forward(&x)?).map(Some)
+        kv.write_states(&new)?;
+        Ok(logits)
     }
 }
 
@@ -159,6 +165,7 @@ impl Layer {
             mixer: match &spec.mixer {
                 MixerSpec::Attention(of) => Mixer::Attention(Attention::load(loader, number, of.clone())?),
                 MixerSpec::Latent(of) => Mixer::Latent(LatentAttention::load(loader, number, of.clone())?),
+                MixerSpec::Delta(of) => Mixer::Delta(DeltaNet::load(loader, number, of.clone())?),
             },
             mlp_norm: loader.norm(&path("post_attention_layernorm"), eps)?,
             mlp: match &spec.mlp {

@@ -1,5 +1,7 @@
+use crate::ids::StateId;
 use crate::model::{DecoderSpec, LayerSpec, MixerSpec};
-use crate::plan::BlockMove;
+use crate::plan::{BlockMove, StateMove};
+use crate::runner::MemorySize;
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -8,8 +10,34 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct KvMemory {
     pub(super) num_blocks: usize,
+    pub(super) num_states: usize,
     pub(super) block_tokens: usize,
-    layers: Vec<LayerKv>,
+    layers: Vec<LayerMemory>,
+}
+
+/// What a layer keeps.
+#[derive(Debug)]
+enum LayerMemory {
+    Blocks(LayerKv),
+    /// Recurrent states of all places.
+    States(State),
+}
+
+/// A recurrent state in f32; in memory there is one more dimension in front, of all places.
+#[derive(Debug)]
+pub(super) struct State {
+    /// What the convolution saw last, the oldest first, `[taps - 1, channels]`.
+    pub(super) inputs: Tensor,
+    /// `[value_heads, key_dim, value_dim]`.
+    pub(super) matrices: Tensor,
+}
+
+/// A state to be written when the step has gone well: one that was cut short can be computed again.
+#[derive(Debug)]
+pub(super) struct NewState {
+    pub(super) layer: usize,
+    pub(super) place: StateId,
+    pub(super) state: State,
 }
 
 /// Keys and values of one layer, `[num_blocks * block_tokens, kv_heads * head_dim]` each; latents are both at once.
@@ -45,26 +73,80 @@ impl KvMemory {
         spec: &DecoderSpec,
         dtype: DType,
         device: &Device,
-        num_blocks: usize,
+        size: MemorySize,
         block_tokens: usize,
     ) -> Result<Self> {
+        let num_blocks = size.num_blocks.get();
+        let recurrent = spec.layers.iter().any(|layer| layer.mixer.state() > 0);
+        let num_states = if recurrent { size.num_states } else { 0 };
+        let states = |shape: &[usize]| Tensor::zeros([&[num_states], shape].concat(), DType::F32, device);
         let zeros = |width: usize| Tensor::zeros((num_blocks * block_tokens, width), dtype, device);
-        let layer = |spec: &LayerSpec| -> Result<LayerKv> {
+        let layer = |spec: &LayerSpec| -> Result<LayerMemory> {
             Ok(match &spec.mixer {
                 MixerSpec::Attention(of) => {
-                    LayerKv { keys: zeros(of.kv_width())?, values: Some(zeros(of.kv_width())?) }
+                    let values = Some(zeros(of.kv_width())?);
+                    LayerMemory::Blocks(LayerKv { keys: zeros(of.kv_width())?, values })
                 }
-                MixerSpec::Latent(of) => LayerKv { keys: zeros(of.cached())?, values: None },
+                MixerSpec::Latent(of) => LayerMemory::Blocks(LayerKv { keys: zeros(of.cached())?, values: None }),
+                MixerSpec::Delta(of) => LayerMemory::States(State {
+                    inputs: states(&[of.taps - 1, of.channels()])?,
+                    matrices: states(&[of.value_heads, of.key_dim, of.value_dim])?,
+                }),
             })
         };
         let layers = spec.layers.iter().map(layer).collect::<Result<_>>()?;
-        Ok(Self { num_blocks, block_tokens, layers })
+        Ok(Self { num_blocks, num_states, block_tokens, layers })
+    }
+
+    fn blocks(&self, layer: usize) -> Result<&LayerKv> {
+        match &self.layers[layer] {
+            LayerMemory::Blocks(blocks) => Ok(blocks),
+            LayerMemory::States(_) => candle_core::bail!("layer {layer} holds no keys"),
+        }
+    }
+
+    fn states(&self, layer: usize) -> Result<&State> {
+        match &self.layers[layer] {
+            LayerMemory::States(states) => Ok(states),
+            LayerMemory::Blocks(_) => candle_core::bail!("layer {layer} holds no recurrent states"),
+        }
+    }
+
+    /// Reads the recurrent state of a sequence.
+    pub(super) fn read_state(&self, layer: usize, place: StateId) -> Result<State> {
+        let State { inputs, matrices } = self.states(layer)?;
+        let read = |tensor: &Tensor| tensor.get(place.0 as usize)?.copy();
+        Ok(State { inputs: read(inputs)?, matrices: read(matrices)? })
+    }
+
+    /// Writes recurrent states, in order.
+    pub(super) fn write_states(&self, new: &[NewState]) -> Result<()> {
+        for NewState { layer, place, state } in new {
+            let memory = self.states(*layer)?;
+            for (to, from) in [(&memory.inputs, &state.inputs), (&memory.matrices, &state.matrices)] {
+                to.slice_set(&from.unsqueeze(0)?.contiguous()?, 0, place.0 as usize)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies recurrent states, in order.
+    pub(super) fn copy_states(&self, moves: &[StateMove]) -> Result<()> {
+        for &StateMove { from, to } in moves {
+            for layer in 0..self.layers.len() {
+                if let LayerMemory::States(_) = self.layers[layer] {
+                    let state = self.read_state(layer, from)?;
+                    self.write_states(&[NewState { layer, place: to, state }])?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes keys and values, f32 `[tokens, width]`, to the places `indices`, u32 `[tokens, width]` (the same in each
     /// column). In place: nothing but these rows is touched.
     pub(super) fn write(&self, layer: usize, indices: &Tensor, keys: &Tensor, values: &Tensor) -> Result<()> {
-        let memory = &self.layers[layer];
+        let memory = self.blocks(layer)?;
         self.write_latents(layer, indices, keys)?;
         match &memory.values {
             Some(to) => to.scatter_set(indices, &values.to_dtype(to.dtype())?, 0),
@@ -74,14 +156,14 @@ impl KvMemory {
 
     /// Writes what is a key and a value at once.
     pub(super) fn write_latents(&self, layer: usize, indices: &Tensor, latents: &Tensor) -> Result<()> {
-        let to = &self.layers[layer].keys;
+        let to = &self.blocks(layer)?.keys;
         to.scatter_set(indices, &latents.to_dtype(to.dtype())?, 0)
     }
 
     /// Reads places: keys and values, f32 `[places, width]`. A run of f32 memory is not copied.
     pub(super) fn read(&self, layer: usize, places: &Places) -> Result<(Tensor, Tensor)> {
         let keys = self.read_latents(layer, places)?;
-        match &self.layers[layer].values {
+        match &self.blocks(layer)?.values {
             Some(values) => Ok((keys, gather(values, places)?)),
             None => candle_core::bail!("layer {layer} holds no values"),
         }
@@ -89,13 +171,14 @@ impl KvMemory {
 
     /// Reads what is a key and a value at once.
     pub(super) fn read_latents(&self, layer: usize, places: &Places) -> Result<Tensor> {
-        gather(&self.layers[layer].keys, places)
+        gather(&self.blocks(layer)?.keys, places)
     }
 
     /// Copies whole blocks, in order.
     pub(super) fn copy(&self, moves: &[BlockMove]) -> Result<()> {
         for BlockMove { from, to } in moves {
             for memory in &self.layers {
+                let LayerMemory::Blocks(memory) = memory else { continue };
                 for tensor in std::iter::once(&memory.keys).chain(&memory.values) {
                     let start = from.0 as usize * self.block_tokens;
                     let end = start + self.block_tokens;

@@ -74,8 +74,17 @@ impl Loader<'_> {
         tensor.to_f32()
     }
 
+    /// A small tensor in float32, in a shape of as many elements as it has.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        self.floats(self.checkpoint.tensor(name)?, DType::F32)?.reshape(shape).map_err(device_error(name))
+    }
+
     pub(super) fn norm(&mut self, path: &str, eps: f64) -> Result<RmsNorm, LoadError> {
         let weight = self.floats(self.checkpoint.tensor(&format!("{path}.weight"))?, DType::F32)?;
+        let weight = match self.blueprint.norm_offset(path) {
+            0.0 => weight,
+            offset => weight.affine(1.0, f64::from(offset)).map_err(device_error(path))?,
+        };
         Ok(RmsNorm { weight, eps: eps as f32 })
     }
 

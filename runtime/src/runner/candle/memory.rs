@@ -31,7 +31,7 @@ pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode
             sum.weights += 4 * module.outputs as u64;
         }
         let as_stored = match module.kind {
-            ModuleKind::Norm | ModuleKind::Vector => false,
+            ModuleKind::Norm | ModuleKind::CentredNorm | ModuleKind::Vector => false,
             ModuleKind::Embedding if !blueprint.spec.tied => true,
             ModuleKind::Embedding | ModuleKind::Linear => !device.is_cpu() && mode != ComputeMode::F32,
         };
@@ -65,6 +65,11 @@ pub(super) fn kv_dtype(device: &Device, mode: ComputeMode) -> DType {
         ComputeMode::Int8 | ComputeMode::Int16 if !device.is_cpu() => DType::BF16,
         ComputeMode::Int8 | ComputeMode::Int16 | ComputeMode::F32 => DType::F32,
     }
+}
+
+/// Bytes of the recurrent states of one sequence, which are f32 everywhere.
+pub fn state_bytes(facts: &ModelFacts) -> usize {
+    facts.recurrent.map_or(0, |(_, numbers)| numbers * DType::F32.size_in_bytes())
 }
 
 /// Bytes of KV memory that one token takes in all layers.

@@ -7,6 +7,7 @@
 mod attention;
 mod blocks;
 mod decoder;
+mod delta;
 mod devices;
 mod embedding;
 mod error;
@@ -27,5 +28,5 @@ mod step;
 pub use decoder::CandleModel;
 pub use devices::pick;
 pub use forward::CandleForward;
-pub use memory::{MemoryEstimate, estimate_memory, kv_bytes_per_token};
+pub use memory::{MemoryEstimate, estimate_memory, kv_bytes_per_token, state_bytes};
 pub use report::LoadReport;

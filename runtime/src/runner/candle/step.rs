@@ -1,7 +1,9 @@
 use super::kv_memory::{KvMemory, Places};
 use super::rope_table::RopeTable;
+use crate::ids::StateId;
 use crate::model::{DecoderSpec, MixerSpec, QueryGrowth};
-use crate::runner::{Batch, BatchRow};
+use crate::plan::StateSave;
+use crate::runner::{Batch, BatchRow, RowState};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,6 +24,18 @@ pub(super) struct Step {
     device: Device,
     /// The tokens whose logits are wanted, u32 `[wanted]`.
     pub(super) wanted: Tensor,
+    /// Rows with recurrent states; none if the model has no such layers.
+    pub(super) rows: Vec<StateRow>,
+}
+
+/// A row of the batch and its recurrent states.
+pub(super) struct StateRow {
+    /// Its tokens in the batch.
+    pub(super) span: Range<usize>,
+    /// Position of its first token.
+    pub(super) first: usize,
+    pub(super) place: StateId,
+    pub(super) saves: Vec<StateSave>,
 }
 
 /// What one row of the batch attends to.
@@ -72,6 +86,7 @@ impl Step {
             let (window, width) = match &layer.mixer {
                 MixerSpec::Attention(of) => (of.window, of.kv_width()),
                 MixerSpec::Latent(of) => (None, of.cached()),
+                MixerSpec::Delta(_) => continue,
             };
             let heads = layer.mixer.heads();
             if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(width) {
@@ -91,6 +106,7 @@ impl Step {
             positions: batch.positions.to_vec(),
             device: device.clone(),
             wanted: Tensor::new(batch.wanted, device)?,
+            rows: batch.rows.iter().filter_map(StateRow::new).collect(),
         })
     }
 
@@ -108,6 +124,14 @@ impl Step {
     pub(super) fn growth(&self, growth: QueryGrowth) -> Result<Tensor> {
         let factors: Vec<f32> = self.positions.iter().map(|&position| growth.at(position as usize)).collect();
         Tensor::from_vec(factors, (self.positions.len(), 1, 1), &self.device)
+    }
+}
+
+impl StateRow {
+    fn new(row: &BatchRow<'_>) -> Option<Self> {
+        let RowState { place, saves } = row.state?;
+        let first = row.context_tokens - row.span.len();
+        Some(Self { span: row.span.clone(), first, place, saves: saves.to_vec() })
     }
 }
 
@@ -189,7 +213,7 @@ mod tests {
     #[test]
     fn every_query_sees_its_window_whatever_the_tiles() {
         let table: Vec<BlockId> = (0..8).map(BlockId).collect();
-        let row = BatchRow { span: 5..65, context_tokens: 100, table: &table };
+        let row = BatchRow { span: 5..65, context_tokens: 100, table: &table, state: None };
         for window in [None, Some(1), Some(7), Some(50)] {
             // Heads without number make the tiles as small as they get.
             for heads in [4, 1 << 20] {
@@ -206,7 +230,7 @@ mod tests {
     #[test]
     fn a_position_stands_in_the_block_of_its_table() {
         let table = [BlockId(7), BlockId(2)];
-        let row = BatchRow { span: 0..1, context_tokens: 20, table: &table };
+        let row = BatchRow { span: 0..1, context_tokens: 20, table: &table, state: None };
         assert_eq!(place(&row, 3, 16), 7 * 16 + 3);
         assert_eq!(place(&row, 17, 16), 2 * 16 + 1);
     }

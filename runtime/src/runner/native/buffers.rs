@@ -62,7 +62,7 @@ pub(super) struct Widths {
     pub(super) qkv: usize,
     /// Queries as attention reads them, and its results: heads of padded width.
     pub(super) mixed: usize,
-    /// Gate and up, each padded to whole tiles; or the queries of latent attention.
+    /// Gate and up, each padded to whole tiles; or the queries of latent attention; or what a recurrence reads.
     pub(super) wide: usize,
     pub(super) logits: usize,
     /// Scores of experts, and the shared MLP's gate, each padded to whole tiles, and room for the scores once more.
@@ -132,15 +132,11 @@ impl Widths {
         let tiles = |n: usize| n.next_multiple_of(TILE);
         let spec = &model.spec;
         let most = |width: &dyn Fn(&LayerSpec) -> usize| spec.layers.iter().map(width).max().unwrap_or(0);
-        let routed = |layer: &LayerSpec| match &layer.mlp {
-            FeedForwardSpec::Routed(of) => Some(of.clone()),
-            FeedForwardSpec::Dense(_) => None,
-        };
-        let expert = most(&|layer| routed(layer).map_or(0, |of| of.inner));
-        let experts = most(&|layer| routed(layer).map_or(0, |of| of.router.experts));
+        let expert = most(&|layer| layer.routed().map_or(0, |of| of.inner));
+        let experts = most(&|layer| layer.routed().map_or(0, |of| of.router.experts));
         let latent = |layer: &LayerSpec, of: &dyn Fn(&LatentSpec) -> usize| match &layer.mixer {
             MixerSpec::Latent(latent) => of(latent),
-            MixerSpec::Attention(_) => 0,
+            MixerSpec::Attention(_) | MixerSpec::Delta(_) => 0,
         };
         // The MLP that all tokens pass: the only one, or the shared one.
         let inner = most(&|layer| match &layer.mlp {
@@ -161,24 +157,31 @@ impl Widths {
                 most(&|layer| match &layer.mixer {
                     MixerSpec::Attention(of) => of.heads * of.head_dim,
                     MixerSpec::Latent(of) => (of.heads * of.value).max(of.query_rank.unwrap_or(0)),
+                    MixerSpec::Delta(of) => of.values(),
                 })
                 .max(spec.hidden)
                 .max(inner),
             ),
             qkv: most(&|layer| match &layer.mixer {
-                MixerSpec::Attention(of) => tiles(of.heads * of.head_dim) + 2 * tiles(of.kv_width()),
+                MixerSpec::Attention(of) => tiles(of.heads * of.query_width()) + 2 * tiles(of.kv_width()),
                 MixerSpec::Latent(of) => tiles(of.query_rank.unwrap_or(of.heads * of.query())) + tiles(of.cached()),
+                MixerSpec::Delta(of) => tiles(2 * of.keys() + 2 * of.values()) + tiles(2 * of.value_heads),
             }),
             mixed: most(&|layer| match &layer.mixer {
                 MixerSpec::Attention(of) => of.heads * tiles(of.head_dim),
                 MixerSpec::Latent(of) => of.heads * of.stride(),
+                MixerSpec::Delta(of) => of.value_heads * tiles(of.value_dim),
             }),
-            wide: (2 * tiles(inner))
-                .max(most(&|layer| latent(layer, &|of| tiles(of.heads * of.query()).max(of.heads * tiles(of.value))))),
+            wide: most(&|layer| match &layer.mixer {
+                MixerSpec::Attention(_) => 0,
+                MixerSpec::Latent(of) => tiles(of.heads * of.query()).max(of.heads * tiles(of.value)),
+                MixerSpec::Delta(of) => of.mixed().end,
+            })
+            .max(2 * tiles(inner)),
             logits: tiles(spec.vocab),
             scores: if experts > 0 { tiles(experts) + TILE + experts } else { 0 },
             experts,
-            top_k: most(&|layer| routed(layer).map_or(0, |of| of.router.top_k)),
+            top_k: most(&|layer| layer.routed().map_or(0, |of| of.router.top_k)),
             pair_x: if model.layers.iter().any(plain) { tiles(pair_inputs) } else { 0 },
             pair_wide: 2 * tiles(expert),
             pair_inputs,

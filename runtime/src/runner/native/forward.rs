@@ -7,11 +7,10 @@ use super::step::{Step, StepLists};
 use crate::checkpoint::LoadError;
 use crate::config::KvFormat;
 use crate::kernels::Form;
-use crate::plan::BlockMove;
-use crate::runner::check::{check, check_moves};
+use crate::plan::{BlockMove, StateMove};
+use crate::runner::check::{check, check_moves, check_states};
 use crate::runner::team::{Team, Threads};
-use crate::runner::{Batch, Forward, ForwardError, ForwardShape};
-use std::num::NonZeroUsize;
+use crate::runner::{Batch, Forward, ForwardError, ForwardShape, MemorySize};
 use std::sync::Arc;
 
 /// Computes logits on a CPU. Owns the KV memory and its threads.
@@ -28,7 +27,7 @@ pub struct NativeForward {
 }
 
 impl NativeForward {
-    /// Allocates KV memory of `num_blocks` blocks and starts all threads but the caller's.
+    /// Allocates memory of the size for what is kept of sequences, and starts all threads but the caller's.
     ///
     /// # Errors
     /// [`LoadError::Device`] if the system has no such memory or threads, or the kernels cannot read this format.
@@ -36,14 +35,14 @@ impl NativeForward {
         model: Arc<NativeModel>,
         form: Form,
         threads: &Threads,
-        num_blocks: NonZeroUsize,
+        size: MemorySize,
         format: &KvFormat,
     ) -> Result<Self, LoadError> {
         let device = |what: &str, message: String| LoadError::Device { what: what.to_owned(), message };
         let layouts = Layouts::new(&model.spec, model.mode, format);
         let layouts = layouts.map_err(|error| device("kv memory", error.to_string()))?;
-        let kv = KvMemory::new(layouts, num_blocks.get(), model.huge_pages)
-            .map_err(|error| device("kv memory", error.to_string()))?;
+        let kv =
+            KvMemory::new(layouts, size, model.huge_pages).map_err(|error| device("kv memory", error.to_string()))?;
         let team = Team::new(threads.clone()).map_err(|error| device("threads", error.to_string()))?;
         let rope = RopeTable::new(&model.spec.rope);
         let widths = Widths::of(&model, form);
@@ -53,12 +52,19 @@ impl NativeForward {
 
 impl Forward for NativeForward {
     fn shape(&self) -> ForwardShape {
-        ForwardShape { vocab_size: self.model.spec.vocab, spans: self.kv.spans, num_blocks: self.kv.num_blocks }
+        let KvMemory { spans, num_blocks, num_states, .. } = self.kv;
+        ForwardShape { vocab_size: self.model.spec.vocab, spans, num_blocks, num_states }
     }
 
     fn copy_blocks(&mut self, moves: &[BlockMove]) -> Result<(), ForwardError> {
         check_moves(moves, &self.shape())?;
         self.kv.copy(moves);
+        Ok(())
+    }
+
+    fn copy_states(&mut self, moves: &[StateMove]) -> Result<(), ForwardError> {
+        check_states(moves, &self.shape())?;
+        self.kv.copy_states(moves);
         Ok(())
     }
 

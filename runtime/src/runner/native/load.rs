@@ -1,11 +1,12 @@
 use super::model::{
-    AttentionWeights, Expert, Experts, FeedForward, Gated, LatentQuery, LatentWeights, Layer, Mixer, Routed, Shared,
+    AttentionWeights, DeltaWeights, Expert, Experts, FeedForward, Gated, LatentQuery, LatentWeights, Layer, Mixer,
+    Routed, Shared,
 };
 use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::ComputeMode;
-use crate::model::{Blueprint, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec, Weight};
+use crate::model::{Blueprint, DeltaSpec, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec, Weight};
 use crate::runner::LoadProgress;
 
 /// Finds the weights of a model in its checkpoint.
@@ -26,6 +27,7 @@ impl Loader<'_> {
             mixer: match &spec.mixer {
                 MixerSpec::Attention(of) => Mixer::Attention(self.attention(&path("self_attn"), of.qk_norm)?),
                 MixerSpec::Latent(of) => Mixer::Latent(self.latent(&path("self_attn"), of)?),
+                MixerSpec::Delta(of) => Mixer::Delta(self.delta(&path("linear_attn"), of)?),
             },
             mlp_norm: self.floats(&path("post_attention_layernorm"))?,
             mlp: match &spec.mlp {
@@ -68,6 +70,25 @@ impl Loader<'_> {
             absorb,
             value,
             out: self.linear(&format!("{path}.o_proj"))?,
+        })
+    }
+
+    fn delta(&mut self, path: &str, of: &DeltaSpec) -> Result<DeltaWeights, LoadError> {
+        // A kernel reads a tap of many channels at a time.
+        let stored = self.vector(&format!("{path}.conv1d.weight"))?;
+        let channel = |tap: usize| stored.iter().skip(tap).step_by(of.taps).copied();
+        let length = 1.0 / (of.key_dim as f32).sqrt();
+        Ok(DeltaWeights {
+            qkvz: self.linear(&format!("{path}.in_proj_qkvz"))?,
+            ba: self.linear(&format!("{path}.in_proj_ba"))?,
+            taps: (0..of.taps).flat_map(channel).collect(),
+            rates: self.vector(&format!("{path}.A_log"))?.into_iter().map(f32::exp).collect(),
+            rate_bias: self.vector(&format!("{path}.dt_bias"))?,
+            // Queries are divided by the root of their width besides.
+            query_factors: vec![length * length; of.key_dim],
+            key_factors: vec![length; of.key_dim],
+            norm: self.floats(&format!("{path}.norm"))?,
+            out: self.linear(&format!("{path}.out_proj"))?,
         })
     }
 
@@ -155,7 +176,10 @@ impl Loader<'_> {
     }
 
     pub(super) fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {
-        self.vector(&format!("{path}.weight"))
+        let offset = self.blueprint.norm_offset(path);
+        let mut floats = self.vector(&format!("{path}.weight"))?;
+        floats.iter_mut().for_each(|factor| *factor += offset);
+        Ok(floats)
     }
 
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {

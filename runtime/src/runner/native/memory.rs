@@ -38,6 +38,16 @@ impl HugeBytes {
     }
 }
 
+impl HugeBytes {
+    /// The same memory as floats.
+    pub(super) fn as_mut_floats(&mut self) -> &mut [f32] {
+        // SAFETY: any bytes are floats.
+        let (unaligned, floats, rest) = unsafe { self.as_mut_slice().align_to_mut() };
+        assert!(unaligned.is_empty() && rest.is_empty(), "memory of whole floats, which begins with a page");
+        floats
+    }
+}
+
 /// Asks for huge pages.
 ///
 /// # Errors

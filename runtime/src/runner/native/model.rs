@@ -55,6 +55,7 @@ pub(super) struct Layer {
 pub(super) enum Mixer {
     Attention(AttentionWeights),
     Latent(LatentWeights),
+    Delta(DeltaWeights),
 }
 
 #[derive(Debug)]
@@ -77,6 +78,26 @@ pub(super) struct LatentWeights {
     pub(super) absorb: Vec<Matrix>,
     /// By head: from a mix of latents to the value, `[value, rank]`.
     pub(super) value: Vec<Matrix>,
+    pub(super) out: Linear,
+}
+
+/// A gated delta net.
+#[derive(Debug)]
+pub(super) struct DeltaWeights {
+    /// By key head: a query, a key, the values of its value heads, and their gates.
+    pub(super) qkvz: Linear,
+    /// By key head: what becomes `beta` of its value heads, then what becomes their decay.
+    pub(super) ba: Linear,
+    /// Taps of the convolution, `[taps, channels]`, the oldest first; channels are all queries, all keys, all values.
+    pub(super) taps: Vec<f32>,
+    /// How fast each value head forgets.
+    pub(super) rates: Vec<f32>,
+    pub(super) rate_bias: Vec<f32>,
+    /// Factors that bring a query and a key, normed to a mean square of 1, to their lengths.
+    pub(super) query_factors: Vec<f32>,
+    pub(super) key_factors: Vec<f32>,
+    /// `[value_dim]`.
+    pub(super) norm: Vec<f32>,
     pub(super) out: Linear,
 }
 
@@ -211,8 +232,7 @@ impl NativeModel {
         (layers + self.head().matrix.bytes()) as u64
     }
 
-    /// All matrices, in the order in which a step reads them but for the embedding.
-    /// All of them, in the order in which a step reads them.
+    /// All matrices, in the order in which a step reads them.
     fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
         let ends = [Some(&mut self.embedding), self.head.as_mut()].into_iter().flatten();
@@ -244,6 +264,7 @@ impl Layer {
                 }
                 all.extend([latent, out]);
             }
+            Mixer::Delta(DeltaWeights { qkvz, ba, out, .. }) => all.extend([qkvz, ba, out]),
         }
         match &self.mlp {
             FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down]),
@@ -287,6 +308,7 @@ impl Layer {
                 all.extend(absorb.iter_mut().chain(value));
                 all.push(&mut out.matrix);
             }
+            Mixer::Delta(DeltaWeights { qkvz, ba, out, .. }) => all.extend([qkvz, ba, out].map(|of| &mut of.matrix)),
         }
         match &mut self.mlp {
             FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down].map(|of| &mut of.matrix)),

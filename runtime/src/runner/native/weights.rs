@@ -212,7 +212,7 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> 
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
         let matrix = match module.kind {
-            ModuleKind::Norm | ModuleKind::Vector => 4 * module.outputs,
+            ModuleKind::Norm | ModuleKind::CentredNorm | ModuleKind::Vector => 4 * module.outputs,
             ModuleKind::Embedding | ModuleKind::Linear if mapped => 0,
             ModuleKind::Embedding | ModuleKind::Linear => {
                 matrix_bytes(module, module.parts * module.outputs.next_multiple_of(TILE), mode)

@@ -47,5 +47,6 @@ fn cut<'a>(row: &BatchRow<'a>, begin: usize, end: usize) -> Option<BatchRow<'a>>
         span: span.start - begin..span.end - begin,
         context_tokens: row.context_tokens - left_out,
         table: row.table,
+        state: row.state,
     })
 }

@@ -19,6 +19,7 @@ fn new_slot(slot: u32, tokens: &[u32], blocks: &[u32], params: SamplingParams) -
         prompt_tokens: tokens.len(),
         cached_tokens: 0,
         blocks: blocks.iter().copied().map(BlockId).collect(),
+        state: None,
         params: Arc::new(params),
         seed: 1,
         choice: 0,

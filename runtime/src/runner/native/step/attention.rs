@@ -1,5 +1,5 @@
-use super::{Step, StepLists, Unit};
-use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, rms_norm, rotate_halves};
+use super::{LayerMemory, Step, StepLists, Unit, copy_heads};
+use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, gate_by_sigmoid, rms_norm, rotate_halves};
 use crate::model::{AttentionSpec, QkNorm};
 use crate::runner::native::model::AttentionWeights;
 use crate::runner::native::weights::Linear;
@@ -45,13 +45,28 @@ impl<'a> Step<'a> {
         for token in worker.share(tokens, 1).flatten() {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
-            let x = rows.x.chunks_exact_mut(spec.head_dim).take(spec.heads);
-            for (to, from) in x.zip(rows.mixed.chunks_exact(padded)) {
-                to.copy_from_slice(&from[..spec.head_dim]);
+            copy_heads(rows.x, spec.head_dim, rows.mixed, padded, spec.heads);
+            if spec.gated {
+                self.gate_heads(token, rows.x, of, spec);
             }
             self.prepare(token, rows.x, &[&of.out]);
         }
         &of.out
+    }
+
+    /// Multiplies the results of all heads of a token by the sigmoid of their gates, which stand beside the queries.
+    fn gate_heads(&self, token: usize, x: &mut [f32], of: &AttentionWeights, spec: &AttentionSpec) {
+        let (dim, width) = (spec.head_dim, spec.query_width());
+        for (head, x) in x.chunks_exact_mut(dim).take(spec.heads).enumerate() {
+            let gate = head * width + dim..(head + 1) * width;
+            let first = token * self.widths.qkv;
+            // SAFETY: a token is one thread's.
+            let gates = unsafe { self.buffers.qkv.part(first + gate.start..first + gate.end) };
+            if let Some(bias) = &of.q.bias {
+                add(gates, &bias[gate]);
+            }
+            gate_by_sigmoid(self.form, x, gates);
+        }
     }
 
     /// Norms all queries of a token at once, and its keys.
@@ -78,9 +93,10 @@ impl<'a> Step<'a> {
         let first = token * self.widths.qkv;
         // SAFETY: the queries, key and value of one key head are one thread's in this stage.
         let part = |column: usize| unsafe { self.buffers.qkv.part(first + column..first + column + dim) };
-        let bias = |x: &mut [f32], linear: &Linear, head: usize| {
+        let width = spec.query_width();
+        let bias = |x: &mut [f32], linear: &Linear, first: usize| {
             if let Some(bias) = &linear.bias {
-                add(x, &bias[head * dim..(head + 1) * dim]);
+                add(x, &bias[first..first + dim]);
             }
         };
         let norms = of.qk_norm.as_ref().filter(|_| spec.qk_norm == QkNorm::Heads);
@@ -93,9 +109,9 @@ impl<'a> Step<'a> {
         let scale = (dim as f32).sqrt().recip() * spec.query_growth.map_or(1.0, |growth| growth.at(position));
         let padded = dim.next_multiple_of(TILE);
         for head in kv_head * spec.group()..(kv_head + 1) * spec.group() {
-            let q = part(head * dim);
+            let q = part(head * width);
             if !normed {
-                bias(q, &of.q, head);
+                bias(q, &of.q, head * width);
             }
             norm(q, norms.map(|(q, _)| q));
             rotate_halves(q, cos, sin);
@@ -107,9 +123,9 @@ impl<'a> Step<'a> {
         }
         let (k, v) = (part(columns.k + kv_head * dim), part(columns.v + kv_head * dim));
         if !normed {
-            bias(k, &of.k, kv_head);
+            bias(k, &of.k, kv_head * dim);
         }
-        bias(v, &of.v, kv_head);
+        bias(v, &of.v, kv_head * dim);
         norm(k, norms.map(|(_, k)| k));
         rotate_halves(k, cos, sin);
         let view = self.view(number, self.lists.row_of[token]);
@@ -144,7 +160,7 @@ impl<'a> Step<'a> {
     /// The keys and values of a row in a layer.
     pub(super) fn view(&self, number: usize, row: usize) -> KvView<'_> {
         let StepLists { layers, tables, table_of, .. } = self.lists;
-        let (layout, memory) = layers[number];
+        let LayerMemory::Blocks(layout, memory) = layers[number] else { unreachable!("memory is of its layer") };
         KvView { layout, memory: memory.pointer(), table: &tables[table_of[row].clone()] }
     }
 }

@@ -2,7 +2,7 @@
 //! into itself, and what it mixes are latents, which are projected to a value at the end. Prompts and answers go the same
 //! way, so that a position is the same however it was computed.
 
-use super::{Step, Task};
+use super::{Step, Task, copy_heads};
 use crate::kernels::{LatentAttention, TILE, rms_norm, rotate_halves, rotate_neighbours};
 use crate::model::{LATENT_NORM_EPS, LatentSpec, RopePairs};
 use crate::runner::native::memory::Shared;
@@ -158,10 +158,7 @@ impl<'a> Step<'a> {
         for token in worker.share(tokens, 1).flatten() {
             // SAFETY: a token is one thread's.
             let rows = unsafe { self.rows(token, token) };
-            let x = rows.x.chunks_exact_mut(spec.value).take(spec.heads);
-            for (to, from) in x.zip(rows.wide.chunks_exact(padded)) {
-                to.copy_from_slice(&from[..spec.value]);
-            }
+            copy_heads(rows.x, spec.value, rows.wide, padded, spec.heads);
             self.prepare(token, rows.x, &[&of.out]);
         }
     }

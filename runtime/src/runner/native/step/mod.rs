@@ -1,14 +1,16 @@
 mod attention;
+mod delta;
 mod dense;
 mod latent;
 mod routed;
 
 use super::buffers::{Preparation, StepBuffers, Widths};
+use super::kv::LayerMemory;
 use super::memory::Shared;
 use super::model::{FeedForward, Layer, Mixer, NativeModel};
 use super::rope_table::RopeTable;
 use super::weights::{Inputs, Linear, Matrix};
-use crate::kernels::{Activations, Form, KvLayout, TILE, add, rms_norm};
+use crate::kernels::{Activations, Form, TILE, add, rms_norm};
 use crate::model::{FeedForwardSpec, LayerSpec, MixerSpec};
 use crate::runner::Batch;
 use crate::runner::team::Worker;
@@ -32,9 +34,9 @@ pub(super) struct Step<'a> {
 /// What a step looks things up in, kept from step to step so that none allocates once the largest has been seen.
 #[derive(Debug, Default)]
 pub(super) struct StepLists {
-    /// Layout and memory of each layer's keys and values. Positions are written by one thread each in one stage, and read
-    /// in the next one.
-    layers: Vec<(KvLayout, Shared<u8>)>,
+    /// What each layer keeps of the sequences. Positions are written by one thread each in one stage, and read in the next
+    /// one; a part of a state is one thread's.
+    layers: Vec<LayerMemory>,
     /// The row of each token.
     row_of: Vec<usize>,
     /// Block tables as the kernels read them, one after the other, and where each row's begins.
@@ -46,7 +48,7 @@ pub(super) struct StepLists {
 
 impl StepLists {
     /// Lists of a batch.
-    pub(super) fn of(&mut self, batch: &Batch<'_>, layers: impl Iterator<Item = (KvLayout, Shared<u8>)>) -> &Self {
+    pub(super) fn of(&mut self, batch: &Batch<'_>, layers: impl Iterator<Item = LayerMemory>) -> &Self {
         let Self { layers: memory, row_of, tables, table_of, units } = self;
         memory.clear();
         row_of.clear();
@@ -145,12 +147,14 @@ impl<'a> Step<'a> {
                 match &layer.mixer {
                     Mixer::Attention(of) => self.prepare(token, rows.x, &[&of.q, &of.k, &of.v]),
                     Mixer::Latent(of) => self.prepare(token, rows.x, &[of.query.first(), &of.latent]),
+                    Mixer::Delta(of) => self.prepare(token, rows.x, &[&of.qkvz, &of.ba]),
                 }
             }
             worker.meet();
             let out = match (&layer.mixer, &spec.mixer) {
                 (Mixer::Attention(of), MixerSpec::Attention(spec)) => self.attention(worker, number, of, spec),
                 (Mixer::Latent(of), MixerSpec::Latent(spec)) => self.latent(worker, number, of, spec),
+                (Mixer::Delta(of), MixerSpec::Delta(spec)) => self.delta(worker, number, of, spec),
                 _ => unreachable!("weights are of their spec"),
             };
             worker.meet();
@@ -324,5 +328,12 @@ impl<'a> Step<'a> {
                 wide: buffers.wide.part(row(token, widths.wide)),
             }
         }
+    }
+}
+
+/// Copies heads that are `padded` elements apart to where they stand side by side.
+fn copy_heads(to: &mut [f32], width: usize, from: &[f32], padded: usize, heads: usize) {
+    for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(padded)).take(heads) {
+        to.copy_from_slice(&from[..width]);
     }
 }

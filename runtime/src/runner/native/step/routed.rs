@@ -2,7 +2,7 @@
 //! multiplied together and its weights are read once.
 
 use super::{Step, Task, TokenRows};
-use crate::kernels::{TILE, add, swiglu};
+use crate::kernels::{TILE, add, add_scaled, swiglu};
 use crate::model::RoutedSpec;
 use crate::runner::native::memory::Shared as Elements;
 use crate::runner::native::model::{Expert, Gated, Routed, Shared};
@@ -233,7 +233,7 @@ impl<'a> Step<'a> {
             let first = *pair as usize * self.widths.hidden;
             // SAFETY: as above.
             let out = unsafe { self.buffers.pair_out.seen(first..first + hidden) };
-            rows.y.iter_mut().zip(out).for_each(|(y, out)| *y = out.mul_add(choice.weight, *y));
+            add_scaled(self.form, rows.y, out, choice.weight);
         }
         add(rows.hidden, rows.y);
     }
