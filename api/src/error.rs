@@ -89,6 +89,16 @@ pub enum ApiError {
         /// Its state.
         reason: String,
     },
+    /// The model could not be loaded: what its outcome says must be done.
+    #[error("the model `{model}` is not loaded: {outcome}: {reason}")]
+    ModelFailed {
+        /// The model.
+        model: String,
+        /// One of the closed set of outcomes of loading.
+        outcome: &'static str,
+        /// What is wrong, by name.
+        reason: String,
+    },
     /// The model will serve soon.
     #[error("the model `{model}` is loading, retry in {} s", seconds(.retry_after))]
     ModelLoading {
@@ -171,6 +181,16 @@ fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).expect("499 lies between 100 and 999")
 }
 
+/// The status of an outcome of loading.
+fn outcome_status(outcome: &str) -> StatusCode {
+    match outcome {
+        "insufficient_memory" | "insufficient_disk" => StatusCode::INSUFFICIENT_STORAGE,
+        "unsupported_arch" | "unsupported_quantization" | "invalid_checkpoint" => StatusCode::UNPROCESSABLE_ENTITY,
+        "model_not_found" => StatusCode::NOT_FOUND,
+        _ => StatusCode::CONFLICT,
+    }
+}
+
 impl ApiError {
     /// An [`Invalid`](Self::Invalid) value.
     pub fn invalid(field: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
@@ -200,6 +220,7 @@ impl ApiError {
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, "model_not_found"),
             Self::RequestNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, "request_not_found"),
             Self::ModelNotReady { .. } => (StatusCode::CONFLICT, REQUEST, "model_not_ready"),
+            Self::ModelFailed { outcome, .. } => (outcome_status(outcome), REQUEST, outcome),
             Self::ModelLoading { .. } => (StatusCode::SERVICE_UNAVAILABLE, SERVER, "model_loading"),
             Self::QueueTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, SERVER, "queue_timeout"),
             Self::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, SERVER, "request_timeout"),
@@ -232,7 +253,10 @@ impl ApiError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Invalid { field, .. } | Self::Unsupported { field, .. } => Some(field),
-            Self::ModelNotFound { .. } | Self::ModelNotReady { .. } | Self::ModelLoading { .. } => Some("model"),
+            Self::ModelNotFound { .. }
+            | Self::ModelNotReady { .. }
+            | Self::ModelFailed { .. }
+            | Self::ModelLoading { .. } => Some("model"),
             Self::InvalidJson { .. }
             | Self::TooLong { .. }
             | Self::BodyTooLarge { .. }
@@ -270,6 +294,7 @@ impl ApiError {
             | Self::ModelNotFound { .. }
             | Self::RequestNotFound { .. }
             | Self::ModelNotReady { .. }
+            | Self::ModelFailed { .. }
             | Self::QueueTimeout { .. }
             | Self::RequestTimeout { .. }
             | Self::Cancelled

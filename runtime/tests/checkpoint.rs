@@ -250,35 +250,45 @@ fn an_unknown_quantisation_is_an_error_that_names_the_key() {
 
 #[test]
 fn every_key_prefix_loads_the_same_model() {
-    for name in ["llama-f32", "llama-mixed"] {
+    // Dense, with overrides by module, with experts in a stack and one by one, latent, recurrent.
+    let names = ["llama-f32", "llama-mixed", "minimax-m2-mixed", "glm4-moe-bf16", "kimi-k25-q6g32", "qwen3-next-bf16"];
+    for name in names {
         let fixture = fixture::named(name);
         let prompt = &fixture.prompts["p1"];
+        let own = Blueprint::read(&fixture.checkpoint()).unwrap();
+        let mut logits = None;
         for (prefix, head) in [
             ("", "lm_head"),
             ("model.", "lm_head"),
+            ("language_model.", "lm_head"),
             ("language_model.model.", "language_model.lm_head"),
             ("model.language_model.", "lm_head"),
         ] {
             let folder = copy(name);
-            rename_tensors(folder.path(), |key| match key.strip_prefix("model.") {
-                Some(rest) => format!("{prefix}{rest}"),
-                None => key.replace("lm_head", head),
-            });
-            // Overrides are named by full path; here the shapes have to do.
+            let renamed = |key: &str| match key.strip_prefix(own.key_prefix()) {
+                Some(rest) if !rest.starts_with("lm_head") => format!("{prefix}{rest}"),
+                _ => key.find("lm_head").map_or(key.to_owned(), |at| format!("{head}{}", &key[at + "lm_head".len()..])),
+            };
+            rename_tensors(folder.path(), renamed);
+            // Overrides are named by full path.
             edit_json(folder.path().join("config.json"), |config| {
-                if let Some(quantization) = config["quantization"].as_object_mut() {
-                    quantization.retain(|_, value| !value.is_object());
+                for key in ["quantization", "quantization_config"] {
+                    if let Some(quantization) = config[key].as_object_mut() {
+                        let entries = std::mem::take(quantization);
+                        quantization.extend(entries.into_iter().map(|(key, value)| (renamed(&key), value)));
+                    }
                 }
             });
 
             let checkpoint = open(folder.path()).unwrap();
             let blueprint = Blueprint::read(&checkpoint).unwrap();
             assert_eq!(blueprint.key_prefix(), prefix);
-            assert_eq!(blueprint.unexpected, Vec::<String>::new());
-            let mut driver = driver::load(&checkpoint, ComputeMode::F32);
-            let (_, logits) = driver.prompt(&prompt.ids, usize::MAX);
-            let distance = compare::logits(&prompt.logits, &logits, driver.vocab(), compare::F32);
+            assert_eq!(blueprint.unexpected, own.unexpected, "{name} {prefix}");
+            let mut driver = driver::native(&checkpoint, ComputeMode::F32, Form::best(), 1);
+            let (_, got) = driver.prompt(&prompt.ids, usize::MAX);
+            let distance = compare::logits(&prompt.logits, &got, driver.vocab(), compare::F32);
             assert!(distance.within(compare::F32), "{name} {prefix}: {distance:?}");
+            assert!(*logits.get_or_insert_with(|| got.clone()) == got, "{name} {prefix}");
         }
     }
 }

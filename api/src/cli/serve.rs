@@ -95,7 +95,7 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
                 Ok(model) => state.models.insert(model),
                 Err(error) => {
                     failed += 1;
-                    state.models.withdraw(name);
+                    state.models.fail(name, &error);
                     report(name, &error);
                 }
             }

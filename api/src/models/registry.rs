@@ -1,4 +1,4 @@
-use super::LoadedModel;
+use super::{LoadFailure, LoadedModel};
 use crate::config::{ModelsConfig, RoutingConfig};
 use crate::error::ApiError;
 use crate::openai::response::ModelEntry;
@@ -11,6 +11,8 @@ pub struct Registry {
     models: DashMap<String, Arc<LoadedModel>>,
     /// Names of models that are on their way.
     loading: DashMap<String, ()>,
+    /// Why models are not there that should be: outcome and reason.
+    failed: DashMap<String, (&'static str, String)>,
     first: OnceLock<String>,
     aliases: Vec<(String, Vec<String>)>,
     default: Option<String>,
@@ -30,6 +32,7 @@ impl Registry {
         // The first one stays the default, whoever comes later.
         let _ = self.first.set(id.clone());
         self.loading.remove(&id);
+        self.failed.remove(&id);
         self.models.insert(id, Arc::new(model));
     }
 
@@ -38,8 +41,9 @@ impl Registry {
         self.loading.insert(id.to_owned(), ());
     }
 
-    /// Takes an announcement back.
-    pub fn withdraw(&self, id: &str) {
+    /// Takes an announcement back: requests for the model are told why from now on.
+    pub fn fail(&self, id: &str, failure: &LoadFailure) {
+        self.failed.insert(id.to_owned(), (failure.outcome(), failure.to_string()));
         self.loading.remove(id);
     }
 
@@ -47,7 +51,7 @@ impl Registry {
     /// requests that name none.
     ///
     /// # Errors
-    /// [`ApiError::ModelNotFound`] or [`ApiError::ModelLoading`].
+    /// [`ApiError::ModelNotFound`], [`ApiError::ModelLoading`] or [`ApiError::ModelFailed`].
     pub fn find(&self, name: Option<&str>) -> Result<Arc<LoadedModel>, ApiError> {
         let name = name.filter(|name| !name.is_empty());
         let Some(asked) = name.or(self.default.as_deref()).or(self.first.get().map(String::as_str)) else {
@@ -69,6 +73,10 @@ impl Registry {
         for id in candidates {
             if self.loading.contains_key(id) {
                 return Err(still_loading(id));
+            }
+            if let Some(failure) = self.failed.get(id) {
+                let (outcome, reason) = failure.value().clone();
+                return Err(ApiError::ModelFailed { model: id.to_owned(), outcome, reason });
             }
         }
         Err(ApiError::ModelNotFound { model: asked.to_owned() })

@@ -45,6 +45,25 @@ impl TensorView<'_> {
         self.shape.iter().product()
     }
 
+    /// Looks for numbers that are none. `what` an element is, for the error.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] with the first element that is not finite, or if the type is not f32, f16 or bf16.
+    pub fn check_finite(&self, what: &str) -> Result<(), LoadError> {
+        let found = match self.dtype {
+            Dtype::F32 => first_with(self.data, 0x7f80_0000, u32::from_le_bytes),
+            Dtype::BF16 => first_with(self.data, 0x7f80, |bytes| u16::from_le_bytes(bytes).into()),
+            Dtype::F16 => first_with(self.data, 0x7c00, |bytes| u16::from_le_bytes(bytes).into()),
+            other => {
+                return Err(LoadError::invalid(self.name, format!("{other:?} is no float type this program reads")));
+            }
+        };
+        match found {
+            None => Ok(()),
+            Some(at) => Err(LoadError::invalid(self.name, format!("{what} {at} is not a finite number"))),
+        }
+    }
+
     /// Widens all elements.
     ///
     /// # Errors
@@ -92,6 +111,17 @@ impl TensorView<'_> {
     }
 }
 
+/// The first number that has all bits of `exponent`, which is one that is not finite.
+fn first_with<const SIZE: usize>(data: &[u8], exponent: u32, bits: fn([u8; SIZE]) -> u32) -> Option<usize> {
+    let numbers = data.as_chunks::<SIZE>().0;
+    // Whole stretches at once, without a branch for each number: checkpoints hold gigabytes of scales.
+    let mut stretches = numbers.chunks(4096);
+    let number = stretches.position(|all| all.iter().fold(false, |any, n| any | (bits(*n) & exponent == exponent)))?;
+    let first = number * 4096;
+    let within = numbers[first..].iter().position(|n| bits(*n) & exponent == exponent)?;
+    Some(first + within)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +141,22 @@ mod tests {
         assert_eq!(view(Dtype::F32, &[600], &f32s).to_f32().unwrap(), values);
         assert_eq!(view(Dtype::F16, &[600], &f16s).to_f32().unwrap(), values);
         assert_eq!(view(Dtype::BF16, &[600], &bf16s).to_f32().unwrap(), small);
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_by_its_place() {
+        for at in [None, Some(0), Some(4095), Some(4096), Some(9000)] {
+            let mut values = vec![1.5_f32; 9001];
+            at.into_iter().for_each(|at| values[at] = if at % 2 == 0 { f32::NAN } else { f32::NEG_INFINITY });
+            let f32s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let f16s: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+            let bf16s: Vec<u8> = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+            for (dtype, data) in [(Dtype::F32, f32s), (Dtype::F16, f16s), (Dtype::BF16, bf16s)] {
+                let said = view(dtype, &[9001], &data).check_finite("scale").map_err(|error| error.to_string());
+                let expected = at.map_or(Ok(()), |at| Err(format!("`t`: scale {at} is not a finite number")));
+                assert_eq!(said, expected, "{dtype:?}");
+            }
+        }
     }
 
     #[test]

@@ -317,7 +317,12 @@ impl Weight<'_> {
     /// [`LoadError::InvalidCheckpoint`] naming a tensor with a number that spoils many weights.
     pub fn check(&self) -> Result<(), LoadError> {
         match self {
-            Self::Dense(_) | Self::Affine(_) | Self::Micro(_) => Ok(()),
+            Self::Dense(_) => Ok(()),
+            Self::Affine(AffineMatrix { scales, biases, .. }) => {
+                scales.check_finite("scale")?;
+                biases.map_or(Ok(()), |biases| biases.check_finite("bias"))
+            }
+            Self::Micro(matrix) => matrix.check(),
             Self::Float8(matrix) => matrix.check(),
         }
     }

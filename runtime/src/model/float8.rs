@@ -86,10 +86,7 @@ impl Float8Matrix<'_> {
     /// # Errors
     /// [`LoadError::InvalidCheckpoint`] naming the scales if one of them is no finite number.
     pub fn check(&self) -> Result<(), LoadError> {
-        match self.scales.to_f32()?.iter().position(|scale| !scale.is_finite()) {
-            None => Ok(()),
-            Some(at) => Err(LoadError::invalid(self.scales.name, format!("scale {at} is not a finite number"))),
-        }
+        self.scales.check_finite("scale")
     }
 
     /// Dequantises the rows from `first` on that `out` has room for, `[rows, inputs]`.

@@ -115,6 +115,17 @@ pub fn nvfp4_factor(global_scale: f32) -> f32 {
 }
 
 impl MicroMatrix<'_> {
+    /// Looks at all scales, of which each spoils a whole group.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] naming the scales if one of them is no finite number.
+    pub fn check(&self) -> Result<(), LoadError> {
+        match self.scales.data.iter().position(|scale| !self.format.scale(*scale).is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(LoadError::invalid(self.scales.name, format!("scale {at} is not a finite number"))),
+        }
+    }
+
     /// Dequantises the rows from `first` on that `out` has room for, `[rows, inputs]`.
     ///
     /// # Errors

@@ -10,8 +10,6 @@ pub(crate) struct Fixture {
     pub(crate) model: PathBuf,
     pub(crate) prompts: BTreeMap<String, Prompt>,
     pub(crate) quantized: bool,
-    /// Whether it has float8 weights, which only mode `f32` computes with as they are.
-    pub(crate) float8: bool,
     /// Whether tokens choose among experts.
     pub(crate) routed: bool,
 }
@@ -84,7 +82,6 @@ impl Fixture {
             prompts,
             routed: std::fs::read_to_string(path.join("model/config.json")).unwrap().contains("num_experts_per_tok"),
             quantized: has("mlx_quant") || has("compressed_tensors"),
-            float8: has("fp8_block"),
         }
     }
 

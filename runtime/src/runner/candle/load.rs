@@ -70,17 +70,22 @@ impl Loader<'_> {
     /// A vector, wanted where the program decides and not where it computes.
     pub(super) fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.checkpoint.tensor(name)?;
+        tensor.check_finite("element")?;
         self.advance(tensor.data.len() as u64);
         tensor.to_f32()
     }
 
     /// A small tensor in float32, in a shape of as many elements as it has.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        self.floats(self.checkpoint.tensor(name)?, DType::F32)?.reshape(shape).map_err(device_error(name))
+        let tensor = self.checkpoint.tensor(name)?;
+        tensor.check_finite("element")?;
+        self.floats(tensor, DType::F32)?.reshape(shape).map_err(device_error(name))
     }
 
     pub(super) fn norm(&mut self, path: &str, eps: f64) -> Result<RmsNorm, LoadError> {
-        let weight = self.floats(self.checkpoint.tensor(&format!("{path}.weight"))?, DType::F32)?;
+        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
+        tensor.check_finite("element")?;
+        let weight = self.floats(tensor, DType::F32)?;
         let weight = match self.blueprint.norm_offset(path) {
             0.0 => weight,
             offset => weight.affine(1.0, f64::from(offset)).map_err(device_error(path))?,
@@ -101,7 +106,9 @@ impl Loader<'_> {
     fn matrix(&mut self, path: &str, part: usize, dtype: DType) -> Result<LinearWeight, LoadError> {
         let module = self.blueprint.module(path)?;
         let stored = module.weight_bytes(self.checkpoint, path) / module.parts as u64;
-        let matrix = match module.weight(self.checkpoint, path, part)? {
+        let weight = module.weight(self.checkpoint, path, part)?;
+        weight.check()?;
+        let matrix = match weight {
             Weight::Dense(tensor) => return self.floats(tensor, dtype).map(LinearWeight::Dense),
             Weight::Affine(matrix) => matrix,
             Weight::Micro(_) | Weight::Float8(_) => {

@@ -184,6 +184,7 @@ impl Loader<'_> {
 
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.checkpoint.tensor(name)?;
+        tensor.check_finite("element")?;
         self.advance(tensor.data.len());
         tensor.to_f32()
     }
