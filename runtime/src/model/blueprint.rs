@@ -5,7 +5,9 @@ use super::float8::{Float8, Float8Matrix};
 use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::{PACKED_BITS, Quantization, Setting};
-use super::spec::{AttentionSpec, DecoderSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec};
+use super::spec::{
+    AttentionSpec, DecoderSpec, FeedForwardSpec, IndexerSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec,
+};
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -391,6 +393,9 @@ impl<'a> Survey<'a> {
             path,
             &[("kv_a_proj_with_mqa", of.cached(), hidden, of.bias), ("o_proj", hidden, of.heads * of.value, of.bias)],
         )?;
+        if let (Some(indexer), Some(rank)) = (of.indexer(), of.query_rank) {
+            self.indexer(&format!("{path}.indexer"), hidden, rank, indexer)?;
+        }
         // Converters cut what makes keys and values of a latent into heads, and turn the keys' half.
         let halves = [("embed_q", of.rank, of.plain), ("unembed_out", of.value, of.rank)];
         if self.checkpoint.get(&format!("{path}.embed_q.weight")).is_some() {
@@ -400,6 +405,21 @@ impl<'a> Survey<'a> {
             });
         }
         self.linears(path, &[("kv_b_proj", of.heads * (of.plain + of.value), of.rank, false)])
+    }
+
+    fn indexer(&mut self, path: &str, hidden: usize, rank: usize, of: &IndexerSpec) -> Result<(), LoadError> {
+        let norm = format!("{path}.k_norm");
+        self.floats(format!("{norm}.bias"), &[of.head_dim])?;
+        let dtype = self.floats(format!("{norm}.weight"), &[of.head_dim])?;
+        self.insert(norm, ModuleKind::Norm, of.head_dim, true, dtype);
+        self.linears(
+            path,
+            &[
+                ("wq_b", of.heads * of.head_dim, rank, false),
+                ("wk", of.head_dim, hidden, false),
+                ("weights_proj", of.heads, hidden, false),
+            ],
+        )
     }
 
     fn mlp(&mut self, path: &str, hidden: usize, inner: usize, bias: bool) -> Result<(), LoadError> {
@@ -444,19 +464,19 @@ impl<'a> Survey<'a> {
 
     fn norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(format!("{path}.weight"), &[length])?;
-        self.insert(path, ModuleKind::Norm, length, dtype);
+        self.insert(path, ModuleKind::Norm, length, false, dtype);
         Ok(())
     }
 
     fn vector(&mut self, name: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(name.clone(), &[length])?;
-        self.insert(name, ModuleKind::Vector, length, dtype);
+        self.insert(name, ModuleKind::Vector, length, false, dtype);
         Ok(())
     }
 
-    fn insert(&mut self, path: String, kind: ModuleKind, length: usize, dtype: Dtype) {
+    fn insert(&mut self, path: String, kind: ModuleKind, length: usize, bias: bool, dtype: Dtype) {
         let storage = Storage::Dense(dtype);
-        self.modules.insert(path, Module { kind, parts: 1, outputs: length, inputs: 1, storage, bias: false });
+        self.modules.insert(path, Module { kind, parts: 1, outputs: length, inputs: 1, storage, bias });
     }
 
     fn matrix(

@@ -30,7 +30,9 @@ impl Family {
             families::MINIMAX_M2,
             families::GLM4_MOE,
             families::GLM4_MOE_LITE,
+            families::GLM_MOE_DSA,
             families::DEEPSEEK_V3,
+            families::DEEPSEEK_V32,
             families::KIMI_K2,
         ]
     }
@@ -117,7 +119,10 @@ pub(super) fn decoder(
             let reason = format!("`layer_types` names {} of {num_layers} layers", types.len());
             return Err(LoadError::invalid("config.json", reason));
         }
-        if let Some(kind) = types.iter().find(|kind| !matches!(kind.as_str(), FULL | SLIDING)) {
+        // What transformers writes where an indexer chooses: a family without one does not know it.
+        let indexed = config.sparse.index_topk.is_some();
+        let known = |kind: &str| matches!(kind, FULL | SLIDING) || kind == INDEXED && indexed;
+        if let Some(kind) = types.iter().find(|kind| !known(kind)) {
             return Err(LoadError::arch("layer_types", kind));
         }
     }
@@ -141,6 +146,7 @@ pub(super) fn dense_mlp(config: &ModelConfig, _: usize) -> Result<FeedForwardSpe
 
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
+const INDEXED: &str = "indexed_attention";
 
 /// The window of a layer by `layer_types`, if the file has them; else `otherwise`.
 pub(super) fn window_by_type(config: &ModelConfig, layer: usize, otherwise: Option<usize>) -> Option<usize> {

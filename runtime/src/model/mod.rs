@@ -25,6 +25,6 @@ pub use micro::Microscaling;
 pub use quantization::{Quantization, QuantizationMap, Setting};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use spec::{
-    AttentionSpec, DecoderSpec, ExpertGroups, FeedForwardSpec, LATENT_NORM_EPS, LatentSpec, LayerSpec, MixerSpec,
-    MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring, SharedSpec,
+    AttentionSpec, DecoderSpec, ExpertGroups, FeedForwardSpec, IndexerSpec, LATENT_NORM_EPS, LatentSpec, LayerSpec,
+    MixerSpec, MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring, SharedSpec, SparseSpec,
 };

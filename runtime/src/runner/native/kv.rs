@@ -85,7 +85,7 @@ impl Layouts {
                     spans,
                 },
                 MixerSpec::Latent(of) => KvLayout {
-                    content: KvContent::Latents,
+                    content: KvContent::Latents { index_key: of.index_key() },
                     kind,
                     codes: None,
                     kv_heads: 1,

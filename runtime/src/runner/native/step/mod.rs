@@ -2,6 +2,7 @@ mod attention;
 mod dense;
 mod latent;
 mod routed;
+mod sparse;
 
 use super::buffers::{Preparation, StepBuffers, Widths};
 use super::memory::Shared;
@@ -144,7 +145,7 @@ impl<'a> Step<'a> {
                 self.normed(&mut rows, &layer.mixer_norm);
                 match &layer.mixer {
                     Mixer::Attention(of) => self.prepare(token, rows.x, &[&of.q, &of.k, &of.v]),
-                    Mixer::Latent(of) => self.prepare(token, rows.x, &[of.query.first(), &of.latent]),
+                    Mixer::Latent(of) => self.prepare_latent(token, rows.x, of),
                 }
             }
             worker.meet();
