@@ -10,8 +10,9 @@ use lmx_runtime::runner::Backend;
 use std::num::NonZeroUsize;
 use support::fixture;
 
-/// A mixture of experts, latent attention with experts in 4 bits and with a whole `kv_b_proj`, a recurrence.
-const MODELS: [&str; 4] = ["qwen3-moe-q4g64", "kimi-k25-q6g32", "glm4-moe-lite-kv-b", "qwen3-next-q4g64"];
+/// A mixture of experts, latent attention with its projection in halves and whole, a recurrence, chosen positions.
+const MODELS: [&str; 5] =
+    ["qwen3-moe-q4g64", "kimi-k25-q6g32", "glm4-moe-lite-kv-b", "qwen3-next-q4g64", "glm-moe-dsa-bf16"];
 const LENGTHS: [usize; 8] = [1, 3, 16, 17, 33, 48, 70, 97];
 
 fn compute(

@@ -20,7 +20,8 @@ pub struct Work {
 }
 
 impl Work {
-    /// Counts. Windows of attention are taken as wide as the context.
+    /// Counts. Windows of attention are taken as wide as the context, and no position as left out by
+    /// an indexer.
     pub fn of(spec: &DecoderSpec, weight_bytes: Option<u64>, kv: &KvShape) -> Self {
         let (kv_bytes_per_token, state_bytes) = (kv.bytes_per_token(), kv.state_bytes);
         let (mut layers, mut attention) = (0, 0);
@@ -63,7 +64,14 @@ fn mixer(hidden: usize, of: &MixerSpec) -> (usize, usize) {
             let queries = of.heads * of.query();
             let queries = of.query_rank.map_or(hidden * queries, |rank| rank * (hidden + queries));
             let heads = of.heads * (of.rank * (of.plain + of.value) + of.value * hidden);
-            (queries + hidden * of.cached() + heads, of.heads * (of.cached() + of.rank))
+            let (mut projections, mut seen) =
+                (queries + hidden * of.cached() + heads, of.heads * (of.cached() + of.rank));
+            if let (Some(indexer), Some(rank)) = (of.indexer(), of.query_rank) {
+                let queries = indexer.heads * indexer.head_dim;
+                projections += rank * queries + hidden * (indexer.head_dim + indexer.heads);
+                seen += queries;
+            }
+            (projections, seen)
         }
         MixerSpec::Delta(of) => {
             let projections = hidden * (2 * of.keys() + 3 * of.values() + 2 * of.value_heads);

@@ -2,7 +2,8 @@
 //!
 //! The memory of a block and key head is cut into strips. A strip of keys stands component by component,
 //! `[head_dim][16]`, so that one vector holds a component of sixteen keys; a strip of values stands position by position,
-//! `[16][head_dim]`. Latents, which are both, stand position by position, once.
+//! `[16][head_dim]`. Latents, which are both, stand position by position, once; the keys of an indexer stand behind them,
+//! component by component.
 //!
 //! Codes stand in the same order. Those of 4 bits go in pairs of vectors: the low halves of sixteen bytes are one, the
 //! high halves the next one, so that every byte is one position's and positions can be written apart. Behind the codes
@@ -25,7 +26,10 @@ pub enum KvContent {
     /// Keys, component by component, and values, position by position.
     KeysAndValues,
     /// Latents, position by position: what is a key whole is a value in its first components.
-    Latents,
+    Latents {
+        /// Components of an indexer's key, which each position has besides; 0 without one.
+        index_key: usize,
+    },
 }
 
 /// Where the keys and values of one layer stand.
@@ -74,13 +78,14 @@ impl CodeStrip {
 }
 
 impl KvLayout {
-    /// Bytes of a strip of one key head that is not quantised: sixteen keys, then sixteen values.
+    /// Bytes of a strip of one key head that is not quantised: sixteen keys, then sixteen values; or sixteen latents, then
+    /// the indexer's keys.
     pub fn float_strip_bytes(&self) -> usize {
-        let sides = match self.content {
-            KvContent::KeysAndValues => 2,
-            KvContent::Latents => 1,
+        let components = match self.content {
+            KvContent::KeysAndValues => 2 * self.head_dim,
+            KvContent::Latents { index_key } => self.head_dim + index_key,
         };
-        sides * TILE * self.head_dim * self.kind.bytes()
+        TILE * components * self.kind.bytes()
     }
 
     /// Bytes of a strip behind the first blocks.
@@ -108,7 +113,16 @@ impl KvLayout {
 
     /// Whether latents can be written and read.
     pub(super) fn holds_latents(&self) -> bool {
-        self.content == KvContent::Latents && self.codes.is_none() && self.kv_heads == 1 && self.is_whole()
+        let latents = matches!(self.content, KvContent::Latents { .. });
+        latents && self.codes.is_none() && self.kv_heads == 1 && self.is_whole()
+    }
+
+    /// Components of an indexer's key; 0 if none are held.
+    pub(super) fn index_key(&self) -> usize {
+        match self.content {
+            KvContent::Latents { index_key } if self.holds_latents() => index_key,
+            KvContent::Latents { .. } | KvContent::KeysAndValues => 0,
+        }
     }
 
     /// Whether all sizes are such that the kernels can read them.
@@ -192,6 +206,30 @@ impl KvView<'_> {
             kind.write_all(&mut rounded[..bytes], part);
             // SAFETY: inside of the strip, and nobody else's meanwhile.
             unsafe { row.add(number * TILE * kind.bytes()).copy_from(rounded.as_ptr(), bytes) };
+        }
+    }
+
+    /// Writes the indexer's key of a position.
+    ///
+    /// # Panics
+    /// If the strips hold none or one of another width, or the table does not hold the position.
+    ///
+    /// # Safety
+    /// As [`Self::write_latent`].
+    pub unsafe fn write_index_key(&self, position: usize, key: &[f32]) {
+        let (dim, kind) = (self.layout.head_dim, self.layout.kind);
+        assert!(!key.is_empty() && key.len() == self.layout.index_key(), "no place for this key");
+        let keys = self.strip(position, 0).wrapping_add(TILE * dim * kind.bytes());
+        let mut rounded = [0; TILE * size_of::<f32>()];
+        for (number, part) in key.chunks(TILE).enumerate() {
+            let bytes = part.len() * kind.bytes();
+            kind.write_all(&mut rounded[..bytes], part);
+            for (i, element) in rounded[..bytes].chunks_exact(kind.bytes()).enumerate() {
+                let at = ((number * TILE + i) * TILE + position % TILE) * kind.bytes();
+                // SAFETY: inside of the strip, and nobody else's meanwhile; only the element's bytes are written, because
+                // other positions of the strip may be another thread's.
+                unsafe { keys.add(at).copy_from(element.as_ptr(), kind.bytes()) };
+            }
         }
     }
 

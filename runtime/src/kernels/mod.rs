@@ -19,6 +19,7 @@ mod coded;
 mod delta;
 mod dense;
 mod float;
+mod index;
 mod kv_layout;
 mod lanes;
 mod latent;
@@ -34,12 +35,13 @@ pub use coded::MAX_KV_GROUPS;
 pub use delta::{DeltaRule, MAX_TAPS, convolve};
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
+pub use index::IndexScores;
 pub use kv_layout::{KvContent, KvLayout, KvView};
 pub use lanes::Form;
 pub use latent::LatentAttention;
 pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
-pub use rows::{add, add_scaled, gate_by_sigmoid, rms_norm, rotate_halves, rotate_neighbours, swiglu};
+pub use rows::{add, add_scaled, gate_by_sigmoid, layer_norm, rms_norm, rotate_halves, rotate_neighbours, swiglu};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

@@ -50,6 +50,65 @@ impl Kernel for RmsNorm<'_> {
     }
 }
 
+/// `x = (x - mean(x)) / sqrt(mean((x - mean(x))²) + eps) * weight + bias`.
+///
+/// Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn layer_norm(form: Form, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    assert_eq!([x.len(); 2], [weight.len(), bias.len()], "rows of different lengths");
+    // SAFETY: the kernel reads and writes the slices, which are of one length.
+    unsafe { form.run(LayerNorm { x, weight, bias, eps }) }
+}
+
+struct LayerNorm<'a> {
+    x: &'a mut [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+}
+
+impl Kernel for LayerNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let n = self.x.len();
+        let whole = n - n % TILE;
+        let x = self.x.as_mut_ptr();
+        let mut sum = L::splat(0.0);
+        for i in (0..whole).step_by(TILE) {
+            sum = L::add(L::load(x.add(i)), sum);
+        }
+        let mut sum = math::sum::<L>(sum);
+        for x in &self.x[whole..] {
+            sum += x;
+        }
+        let mean = sum / n as f32;
+        let mut squares = L::splat(0.0);
+        for i in (0..whole).step_by(TILE) {
+            let lanes = L::sub(L::load(x.add(i)), L::splat(mean));
+            L::store(x.add(i), lanes);
+            squares = L::fma(lanes, lanes, squares);
+        }
+        let mut squares = math::sum::<L>(squares);
+        for x in &mut self.x[whole..] {
+            *x -= mean;
+            squares = x.mul_add(*x, squares);
+        }
+        let factor = 1.0 / (squares / n as f32 + self.eps).sqrt();
+        for i in (0..whole).step_by(TILE) {
+            let lanes = L::mul(L::load(x.add(i)), L::splat(factor));
+            let bias = L::load(self.bias.as_ptr().add(i));
+            L::store(x.add(i), L::fma(lanes, L::load(self.weight.as_ptr().add(i)), bias));
+        }
+        for i in whole..n {
+            self.x[i] = (self.x[i] * factor).mul_add(self.weight[i], self.bias[i]);
+        }
+    }
+}
+
 /// `gate = silu(gate) * up`, `silu(x) = x / (1 + e^-x)`.
 ///
 /// Source: Shazeer, "GLU Variants Improve Transformer", 2020.
@@ -196,6 +255,26 @@ mod tests {
                 rms_norm(form, &mut out, &weight, 1e-5);
                 for (got, exact) in out.iter().zip(&exact) {
                     assert!((f64::from(*got) - exact).abs() < 1e-6 * exact.abs().max(1.0), "{form:?} {n}");
+                }
+                assert!(*reference.get_or_insert_with(|| out.clone()) == out, "{form:?} {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_normed_row_is_exact_and_the_same_in_every_form() {
+        for n in [3, 16, 50, 128] {
+            let (x, weight, bias) = (numbers(n, 4.0), numbers(n, 1.0), numbers(n, 0.5));
+            let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / n as f64;
+            let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n as f64;
+            let normed = |i: usize| (f64::from(x[i]) - mean) / (variance + 1e-6).sqrt();
+            let mut reference = None;
+            for form in Form::available().into_iter().rev() {
+                let mut out = x.clone();
+                layer_norm(form, &mut out, &weight, &bias, 1e-6);
+                for (i, got) in out.iter().enumerate() {
+                    let exact = normed(i) * f64::from(weight[i]) + f64::from(bias[i]);
+                    assert!((f64::from(*got) - exact).abs() < 2e-6, "{form:?} {n}: {got} {exact}");
                 }
                 assert!(*reference.get_or_insert_with(|| out.clone()) == out, "{form:?} {n}");
             }

@@ -6,7 +6,8 @@ use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::{PACKED_BITS, Quantization, Setting};
 use super::spec::{
-    AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm, RoutedSpec,
+    AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, IndexerSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm,
+    RoutedSpec,
 };
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
@@ -413,6 +414,9 @@ impl<'a> Survey<'a> {
             path,
             &[("kv_a_proj_with_mqa", of.cached(), hidden, of.bias), ("o_proj", hidden, of.heads * of.value, of.bias)],
         )?;
+        if let (Some(indexer), Some(rank)) = (of.indexer(), of.query_rank) {
+            self.indexer(&format!("{path}.indexer"), hidden, rank, indexer)?;
+        }
         // Converters cut what makes keys and values of a latent into heads, and turn the keys' half.
         let halves = [("embed_q", of.rank, of.plain), ("unembed_out", of.value, of.rank)];
         if self.checkpoint.get(&format!("{path}.embed_q.weight")).is_some() {
@@ -437,13 +441,28 @@ impl<'a> Survey<'a> {
         self.vector(format!("{path}.dt_bias"), of.value_heads)?;
         // The one in the middle of the layer is not centred.
         let dtype = self.floats(format!("{path}.norm.weight"), &[of.value_dim])?;
-        self.insert(format!("{path}.norm"), ModuleKind::Norm, of.value_dim, dtype);
+        self.insert(format!("{path}.norm"), ModuleKind::Norm, of.value_dim, false, dtype);
         // Either layout has a dimension of one, and the same bytes.
         let (name, channels) = (format!("{path}.{CONVOLUTION}"), of.channels());
         let shape = if is_converted(self.checkpoint) { [channels, of.taps, 1] } else { [channels, 1, of.taps] };
         let dtype = self.floats(name.clone(), &shape)?;
-        self.insert(name, ModuleKind::Vector, channels * of.taps, dtype);
+        self.insert(name, ModuleKind::Vector, channels * of.taps, false, dtype);
         Ok(())
+    }
+
+    fn indexer(&mut self, path: &str, hidden: usize, rank: usize, of: &IndexerSpec) -> Result<(), LoadError> {
+        let norm = format!("{path}.k_norm");
+        self.floats(format!("{norm}.bias"), &[of.head_dim])?;
+        let dtype = self.floats(format!("{norm}.weight"), &[of.head_dim])?;
+        self.insert(norm, ModuleKind::Norm, of.head_dim, true, dtype);
+        self.linears(
+            path,
+            &[
+                ("wq_b", of.heads * of.head_dim, rank, false),
+                ("wk", of.head_dim, hidden, false),
+                ("weights_proj", of.heads, hidden, false),
+            ],
+        )
     }
 
     fn mlp(&mut self, path: &str, hidden: usize, inner: usize, bias: bool) -> Result<(), LoadError> {
@@ -488,19 +507,19 @@ impl<'a> Survey<'a> {
 
     fn norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(format!("{path}.weight"), &[length])?;
-        self.insert(path, self.norm, length, dtype);
+        self.insert(path, self.norm, length, false, dtype);
         Ok(())
     }
 
     fn vector(&mut self, name: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(name.clone(), &[length])?;
-        self.insert(name, ModuleKind::Vector, length, dtype);
+        self.insert(name, ModuleKind::Vector, length, false, dtype);
         Ok(())
     }
 
-    fn insert(&mut self, path: String, kind: ModuleKind, length: usize, dtype: Dtype) {
+    fn insert(&mut self, path: String, kind: ModuleKind, length: usize, bias: bool, dtype: Dtype) {
         let storage = Storage::Dense(dtype);
-        self.modules.insert(path, Module { kind, parts: 1, outputs: length, inputs: 1, storage, bias: false });
+        self.modules.insert(path, Module { kind, parts: 1, outputs: length, inputs: 1, storage, bias });
     }
 
     fn matrix(

@@ -75,6 +75,9 @@ pub struct ModelConfig {
     /// Recurrent layers.
     #[serde(flatten)]
     pub delta: DeltaConfig,
+    /// Attention to chosen positions.
+    #[serde(flatten)]
+    pub sparse: SparseConfig,
 
     /// How the weights are quantised; from the outer object, where converters write it.
     #[serde(skip)]
@@ -179,6 +182,38 @@ pub struct DeltaConfig {
     pub linear_conv_kernel_dim: Option<usize>,
     /// Every so-manieth layer has attention instead, in files without `layer_types`.
     pub full_attention_interval: Option<usize>,
+}
+
+/// The fields of attention to chosen positions.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SparseConfig {
+    /// Positions that a token attends to.
+    pub index_topk: Option<usize>,
+    /// Heads of an indexer's queries.
+    pub index_n_heads: Option<usize>,
+    /// Width of an indexer's queries and keys.
+    pub index_head_dim: Option<usize>,
+    /// Whether neighbours rotate together in an indexer; what a family does where it is missing differs.
+    pub indexer_rope_interleave: Option<bool>,
+    /// `full` or `shared`, by layer: whether it has an indexer.
+    pub indexer_types: Option<Vec<String>>,
+    /// The same in older files: a letter for each layer, `F` or `S`, or the words.
+    pub index_topk_pattern: Option<LayerPattern>,
+    /// The same by rule: every so-manieth layer has an indexer ...
+    pub index_topk_freq: Option<usize>,
+    /// ... counted from the one before this.
+    pub index_skip_topk_offset: Option<usize>,
+}
+
+/// A word for each layer, or a letter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum LayerPattern {
+    /// A string with a letter for each.
+    Letters(String),
+    /// A list of words.
+    Words(Vec<String>),
 }
 
 /// One token id or several: files have both.

@@ -120,6 +120,7 @@ impl ModelFacts {
             parameters,
             active_parameters: parameters - idle_parameters(spec) - embedding_parameters(spec),
             attention: match first {
+                Some(MixerSpec::Latent(of)) if of.sparse.is_some() => "sparse latent",
                 Some(MixerSpec::Latent(_)) => "latent",
                 Some(MixerSpec::Attention(of)) if of.group() == 1 => "multi-head",
                 Some(MixerSpec::Attention(_)) => "grouped-query",

@@ -31,7 +31,9 @@ impl Family {
             families::MINIMAX_M2,
             families::GLM4_MOE,
             families::GLM4_MOE_LITE,
+            families::GLM_MOE_DSA,
             families::DEEPSEEK_V3,
+            families::DEEPSEEK_V32,
             families::KIMI_K2,
         ]
     }
@@ -132,8 +134,11 @@ pub(super) fn decoder(
             return Err(LoadError::invalid("config.json", reason));
         }
         let linear = |number| matches!(mixer(number), MixerSpec::Delta(_));
-        let known =
-            |(number, kind): (usize, &str)| matches!(kind, FULL | SLIDING) || (kind == LINEAR && linear(number));
+        // What transformers writes where an indexer chooses: a family without one does not know it.
+        let indexed = config.sparse.index_topk.is_some();
+        let known = |(number, kind): (usize, &str)| {
+            matches!(kind, FULL | SLIDING) || (kind == LINEAR && linear(number)) || (kind == INDEXED && indexed)
+        };
         if let Some(kind) =
             types.iter().enumerate().find(|(number, kind)| !known((*number, kind))).map(|(_, kind)| kind)
         {
@@ -163,6 +168,7 @@ const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 /// A layer with a recurrence.
 pub(super) const LINEAR: &str = "linear_attention";
+const INDEXED: &str = "indexed_attention";
 
 /// The window of a layer by `layer_types`, if the file has them; else `otherwise`.
 pub(super) fn window_by_type(config: &ModelConfig, layer: usize, otherwise: Option<usize>) -> Option<usize> {

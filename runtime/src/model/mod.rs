@@ -25,6 +25,7 @@ pub use micro::Microscaling;
 pub use quantization::{Quantization, QuantizationMap, Setting};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use spec::{
-    AttentionSpec, DELTA_NORM_EPS, DecoderSpec, DeltaSpec, ExpertGroups, FeedForwardSpec, LATENT_NORM_EPS, LatentSpec,
-    LayerSpec, MixerSpec, MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring, SharedSpec,
+    AttentionSpec, DELTA_NORM_EPS, DecoderSpec, DeltaSpec, ExpertGroups, FeedForwardSpec, IndexerSpec, LATENT_NORM_EPS,
+    LatentSpec, LayerSpec, MixerSpec, MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring,
+    SharedSpec, SparseSpec,
 };

@@ -1,4 +1,4 @@
-use super::rope::RopeSpec;
+use super::rope::{RopePairs, RopeSpec};
 
 /// A decoder as data: what a family's configuration comes to, and all that an executor has to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +117,8 @@ pub struct LatentSpec {
     pub scale: f64,
     /// Whether the projections from and to the residual stream carry a bias.
     pub bias: bool,
+    /// Which positions a token attends to; `None`: all that it sees.
+    pub sparse: Option<SparseSpec>,
 }
 
 /// The gated delta rule: each value head keeps a matrix, from keys to values, that forgets a little with every token and
@@ -142,7 +144,31 @@ pub struct DeltaSpec {
 /// What is added to the sum of squares of a query or a key before it is divided by its root.
 pub const DELTA_NORM_EPS: f64 = 1e-6;
 
-/// Epsilon of the norms inside of latent attention, whatever the configuration says of the others (transformers).
+/// Attention to chosen positions only.
+///
+/// Source: DeepSeek-AI, "DeepSeek-V3.2", 2025, section 2.1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SparseSpec {
+    /// How many positions are chosen; all, where a token does not see more.
+    pub top_k: usize,
+    /// What chooses them; `None`: they are those that the last layer with an indexer has chosen.
+    pub indexer: Option<IndexerSpec>,
+}
+
+/// A small attention of its own, whose scores choose positions: `sum over heads of weight * relu(query . key)`. The cache
+/// holds its keys, one head for all queries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexerSpec {
+    /// Query heads.
+    pub heads: usize,
+    /// Width of a query and of a key; as many components rotate as in the attention itself, the first ones here.
+    pub head_dim: usize,
+    /// Which components rotate together.
+    pub pairs: RopePairs,
+}
+
+/// Epsilon of the norms inside of latent attention and of indexers, whatever the configuration says of the others
+/// (transformers).
 pub const LATENT_NORM_EPS: f64 = 1e-6;
 
 /// `down(silu(gate(x)) * up(x))`.
@@ -276,9 +302,26 @@ impl LatentSpec {
         self.plain + self.rotary
     }
 
-    /// Numbers that the cache holds per position.
+    /// Components of a latent and the shared key, which the cache holds per position.
     pub fn cached(&self) -> usize {
         self.rank + self.rotary
+    }
+
+    /// Its indexer, if positions are chosen here.
+    pub fn indexer(&self) -> Option<&IndexerSpec> {
+        self.sparse.as_ref().and_then(|sparse| sparse.indexer.as_ref())
+    }
+
+    /// Components of an indexer's key, which the cache holds per position besides.
+    pub fn index_key(&self) -> usize {
+        self.indexer().map_or(0, |indexer| indexer.head_dim)
+    }
+}
+
+impl IndexerSpec {
+    /// What scores are multiplied by: the roots of the width of a head and of the number of heads.
+    pub fn scale(&self) -> f64 {
+        ((self.heads * self.head_dim) as f64).powf(-0.5)
     }
 }
 
@@ -367,7 +410,7 @@ impl MixerSpec {
     pub fn cached(&self) -> usize {
         match self {
             Self::Attention(attention) => 2 * attention.kv_width(),
-            Self::Latent(latent) => latent.cached(),
+            Self::Latent(latent) => latent.cached() + latent.index_key(),
             Self::Delta(_) => 0,
         }
     }

@@ -4,6 +4,7 @@
 
 mod backend;
 mod check;
+mod choice;
 mod cores;
 mod fake;
 mod router;

@@ -12,6 +12,8 @@ pub(crate) struct Fixture {
     pub(crate) quantized: bool,
     /// Whether tokens choose among experts.
     pub(crate) routed: bool,
+    /// Positions that an indexer chooses for each token.
+    pub(crate) chosen: Option<usize>,
 }
 
 /// A prompt and its reference.
@@ -61,6 +63,8 @@ impl Fixture {
             tensor.data().chunks(width).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
         let meta = json("meta.json");
+        let config: Value = serde_json::from_slice(&std::fs::read(path.join("model/config.json")).unwrap()).unwrap();
+        let config = config.get("text_config").unwrap_or(&config);
         let has = |key: &str| meta.get(key).is_some_and(|value| !value.is_null());
         let prompts = json("inputs.json")["prompts"]
             .as_object()
@@ -80,7 +84,8 @@ impl Fixture {
             name: path.file_name().unwrap().to_string_lossy().into_owned(),
             model: path.join("model"),
             prompts,
-            routed: std::fs::read_to_string(path.join("model/config.json")).unwrap().contains("num_experts_per_tok"),
+            routed: config.get("num_experts_per_tok").is_some(),
+            chosen: config.get("index_topk").and_then(Value::as_u64).map(|count| count as usize),
             quantized: has("mlx_quant") || has("compressed_tensors"),
         }
     }

@@ -4,7 +4,7 @@ use crate::model::family::{Family, decoder, dense_mlp};
 use crate::model::rope::RopePairs;
 use crate::model::spec::{
     DecoderSpec, ExpertGroups, FeedForwardSpec, LatentSpec, MixerSpec, RoutedNames, RoutedSpec, RouterSpec, Scoring,
-    SharedSpec,
+    SharedSpec, SparseSpec,
 };
 
 /// DeepSeek V3: latent attention, and experts chosen in groups.
@@ -24,6 +24,14 @@ pub(in crate::model) const GLM4_MOE_LITE: Family =
     Family { name: "glm4_moe_lite", model_types: &["glm4_moe_lite"], architectures: &["Glm4MoeLiteForCausalLM"], spec };
 
 fn spec(config: &ModelConfig) -> Result<DecoderSpec, LoadError> {
+    latent_decoder(config, |_| None)
+}
+
+/// Layers of latent attention; `sparse` says of each whether it attends to chosen positions.
+pub(super) fn latent_decoder(
+    config: &ModelConfig,
+    sparse: impl Fn(usize) -> Option<SparseSpec>,
+) -> Result<DecoderSpec, LoadError> {
     let of = &config.latent;
     let pairs = if of.rope_interleave.unwrap_or(true) { RopePairs::Neighbours } else { RopePairs::Halves };
     let rotary = config.require(of.qk_rope_head_dim, "qk_rope_head_dim")?;
@@ -38,8 +46,10 @@ fn spec(config: &ModelConfig) -> Result<DecoderSpec, LoadError> {
         value: config.require(of.v_head_dim, "v_head_dim")?,
         scale: ((plain + rotary) as f64).powf(-0.5) * rope.score_factor(),
         bias: config.attention_bias.unwrap_or(false),
+        sparse: None,
     };
-    decoder(config, rope, |_| MixerSpec::Latent(latent.clone()), mlp)
+    let mixer = |number| MixerSpec::Latent(LatentSpec { sparse: sparse(number), ..latent.clone() });
+    decoder(config, rope, mixer, mlp)
 }
 
 const NAMES: RoutedNames = RoutedNames {

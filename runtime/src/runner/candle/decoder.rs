@@ -1,6 +1,7 @@
 use super::attention::Attention;
 use super::delta::DeltaNet;
 use super::embedding::Embedding;
+use super::indexer::Chosen;
 use super::kv_memory::KvMemory;
 use super::latent::LatentAttention;
 use super::linear::Linear;
@@ -129,12 +130,13 @@ impl CandleModel {
     pub(super) fn forward(&self, kv: &KvMemory, step: &Step) -> candle_core::Result<Option<Tensor>> {
         let mut x = self.embedding.forward(&step.ids)?; // [tokens, hidden], all rows packed
         let mut new = Vec::new();
+        let mut chosen = Chosen::new();
         for (number, layer) in self.layers.iter().enumerate() {
             let normed = layer.mixer_norm.forward(&x)?;
             x = (&x
                 + match &layer.mixer {
                     Mixer::Attention(of) => of.forward(&normed, number, kv, step)?,
-                    Mixer::Latent(of) => of.forward(&normed, number, kv, step)?,
+                    Mixer::Latent(of) => of.forward(&normed, number, kv, step, &mut chosen)?,
                     Mixer::Delta(of) => of.forward(&normed, number, kv, step, &mut new)?,
                 })?;
             let normed = layer.mlp_norm.forward(&x)?;

@@ -45,6 +45,8 @@ pub(super) struct NewState {
 struct LayerKv {
     keys: Tensor,
     values: Option<Tensor>,
+    /// Keys of an indexer, `[num_blocks * block_tokens, head_dim]`.
+    index: Option<Tensor>,
 }
 
 /// Where some consecutive positions of a sequence stand.
@@ -85,9 +87,13 @@ impl KvMemory {
             Ok(match &spec.mixer {
                 MixerSpec::Attention(of) => {
                     let values = Some(zeros(of.kv_width())?);
-                    LayerMemory::Blocks(LayerKv { keys: zeros(of.kv_width())?, values })
+                    LayerMemory::Blocks(LayerKv { keys: zeros(of.kv_width())?, values, index: None })
                 }
-                MixerSpec::Latent(of) => LayerMemory::Blocks(LayerKv { keys: zeros(of.cached())?, values: None }),
+                MixerSpec::Latent(of) => LayerMemory::Blocks(LayerKv {
+                    keys: zeros(of.cached())?,
+                    values: None,
+                    index: of.indexer().map(|indexer| zeros(indexer.head_dim)).transpose()?,
+                }),
                 MixerSpec::Delta(of) => LayerMemory::States(State {
                     inputs: states(&[of.taps - 1, of.channels()])?,
                     matrices: states(&[of.value_heads, of.key_dim, of.value_dim])?,
@@ -160,6 +166,24 @@ impl KvMemory {
         to.scatter_set(indices, &latents.to_dtype(to.dtype())?, 0)
     }
 
+    /// Writes keys of an indexer.
+    pub(super) fn write_index_keys(&self, layer: usize, indices: &Tensor, keys: &Tensor) -> Result<()> {
+        let to = self.index(layer)?;
+        to.scatter_set(indices, &keys.to_dtype(to.dtype())?, 0)
+    }
+
+    /// Reads keys of an indexer.
+    pub(super) fn read_index_keys(&self, layer: usize, places: &Places) -> Result<Tensor> {
+        gather(self.index(layer)?, places)
+    }
+
+    fn index(&self, layer: usize) -> Result<&Tensor> {
+        match &self.blocks(layer)?.index {
+            Some(index) => Ok(index),
+            None => candle_core::bail!("layer {layer} holds no keys of an indexer"),
+        }
+    }
+
     /// Reads places: keys and values, f32 `[places, width]`. A run of f32 memory is not copied.
     pub(super) fn read(&self, layer: usize, places: &Places) -> Result<(Tensor, Tensor)> {
         let keys = self.read_latents(layer, places)?;
@@ -179,7 +203,7 @@ impl KvMemory {
         for BlockMove { from, to } in moves {
             for memory in &self.layers {
                 let LayerMemory::Blocks(memory) = memory else { continue };
-                for tensor in std::iter::once(&memory.keys).chain(&memory.values) {
+                for tensor in std::iter::once(&memory.keys).chain(&memory.values).chain(&memory.index) {
                     let start = from.0 as usize * self.block_tokens;
                     let end = start + self.block_tokens;
                     let places = Tensor::arange(start as u32, end as u32, tensor.device())?;

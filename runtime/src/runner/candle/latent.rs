@@ -1,10 +1,11 @@
 use super::attention::rotate;
 use super::error::device_error;
+use super::indexer::{Chosen, Indexer};
 use super::kv_memory::KvMemory;
 use super::linear::Linear;
 use super::load::Loader;
 use super::norm::RmsNorm;
-use super::step::{Step, Tile};
+use super::step::Step;
 use crate::checkpoint::LoadError;
 use crate::model::{LATENT_NORM_EPS, LatentSpec, RopePairs};
 use candle_core::{Result, Tensor};
@@ -22,6 +23,7 @@ pub(super) struct LatentAttention {
     /// From latents to values, f32 `[heads, rank, value]`.
     value: Tensor,
     out: Linear,
+    indexer: Option<Indexer>,
 }
 
 #[derive(Debug)]
@@ -54,13 +56,25 @@ impl LatentAttention {
             absorb,
             value,
             out: loader.linear(&path("o_proj"))?,
+            indexer: match (&spec.sparse, spec.indexer()) {
+                (Some(sparse), Some(of)) => Some(Indexer::load(loader, layer, sparse.top_k, of.clone())?),
+                _ => None,
+            },
             pairs: blueprint.spec.rope.pairs,
             spec,
         })
     }
 
-    /// f32 `[tokens, hidden]` to the same. Writes the latents of all tokens first.
-    pub(super) fn forward(&self, x: &Tensor, layer: usize, kv: &KvMemory, step: &Step) -> Result<Tensor> {
+    /// f32 `[tokens, hidden]` to the same. Writes the latents of all tokens first. `chosen` is what the last indexer has
+    /// chosen, and the next layers may attend to.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        layer: usize,
+        kv: &KvMemory,
+        step: &Step,
+        chosen: &mut Chosen,
+    ) -> Result<Tensor> {
         let spec = &self.spec;
         let tokens = x.dim(0)?;
         let latent = self.latent.forward(x)?;
@@ -71,7 +85,13 @@ impl LatentAttention {
 
         let q = match &self.query {
             Query::Plain(query) => query.forward(x)?,
-            Query::Ranked { down, norm, up } => up.forward(&norm.forward(&down.forward(x)?)?)?,
+            Query::Ranked { down, norm, up } => {
+                let ranked = norm.forward(&down.forward(x)?)?;
+                if let Some(indexer) = &self.indexer {
+                    *chosen = indexer.choose(x, &ranked, layer, kv, step, spec.heads)?;
+                }
+                up.forward(&ranked)?
+            }
         };
         let q = (q.reshape((tokens, spec.heads, spec.query()))? * spec.scale)?;
         let turned = rotate(&q.narrow(2, spec.plain, spec.rotary)?.contiguous()?, step, self.pairs)?;
@@ -80,24 +100,27 @@ impl LatentAttention {
         let q = Tensor::cat(&[absorbed, turned.transpose(0, 1)?.contiguous()?], 2)?;
 
         let mut parts = Vec::new();
+        let mut masks = chosen.iter().filter(|_| spec.sparse.is_some());
         for row in step.reach(None, spec.heads) {
             let latents = kv.read_latents(layer, &row.places)?;
             for tile in &row.tiles {
                 let q = q.narrow(1, row.span.start + tile.queries.start, tile.queries.len())?;
                 let latents = latents.narrow(0, tile.keys.start, tile.keys.len())?;
-                parts.push(self.attend(&q.contiguous()?, &latents.contiguous()?, tile)?);
+                let mask = masks.next().and_then(Option::as_ref).or(tile.mask.as_ref());
+                parts.push(self.attend(&q.contiguous()?, &latents.contiguous()?, mask)?);
             }
         }
         self.out.forward(&Tensor::cat(&parts, 0)?)
     }
 
-    /// q `[heads, queries, rank + rotary]` (scaled), latents `[keys, rank + rotary]` to `[queries, heads * value]`.
-    fn attend(&self, q: &Tensor, latents: &Tensor, tile: &Tile) -> Result<Tensor> {
+    /// q `[heads, queries, rank + rotary]` (scaled), latents `[keys, rank + rotary]` and a mask `[queries, keys]` to
+    /// `[queries, heads * value]`.
+    fn attend(&self, q: &Tensor, latents: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let LatentSpec { heads, rank, value, .. } = self.spec;
-        let (queries, keys) = (tile.queries.len(), tile.keys.len());
+        let (queries, keys) = (q.dim(1)?, latents.dim(0)?);
         let rows = q.reshape((heads * queries, self.spec.cached()))?;
         let scores = rows.matmul(&latents.t()?)?.reshape((heads, queries, keys))?;
-        let scores = match &tile.mask {
+        let scores = match mask {
             None => scores,
             Some(mask) => scores.broadcast_add(mask)?,
         };

@@ -13,6 +13,7 @@ mod embedding;
 mod error;
 mod forward;
 mod gguf;
+mod indexer;
 mod kv_memory;
 mod latent;
 mod linear;

@@ -20,7 +20,7 @@ pub(super) struct Step {
     /// What each row reads, by the window and the heads of a layer.
     reach: BTreeMap<(Option<usize>, usize), Vec<RowReach>>,
     /// Position of each token.
-    positions: Vec<u32>,
+    pub(super) positions: Vec<u32>,
     device: Device,
     /// The tokens whose logits are wanted, u32 `[wanted]`.
     pub(super) wanted: Tensor,
@@ -83,14 +83,16 @@ impl Step {
 
         let (mut places, mut reach) = (BTreeMap::new(), BTreeMap::new());
         for layer in &spec.layers {
-            let (window, width) = match &layer.mixer {
-                MixerSpec::Attention(of) => (of.window, of.kv_width()),
-                MixerSpec::Latent(of) => (None, of.cached()),
+            let (window, widths) = match &layer.mixer {
+                MixerSpec::Attention(of) => (of.window, [of.kv_width(), 0]),
+                MixerSpec::Latent(of) => (None, [of.cached(), of.index_key()]),
                 MixerSpec::Delta(_) => continue,
             };
             let heads = layer.mixer.heads();
-            if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(width) {
-                entry.insert(indices.broadcast_as((tokens, width))?.contiguous()?);
+            for width in widths.into_iter().filter(|&width| width > 0) {
+                if let std::collections::btree_map::Entry::Vacant(entry) = places.entry(width) {
+                    entry.insert(indices.broadcast_as((tokens, width))?.contiguous()?);
+                }
             }
             if let std::collections::btree_map::Entry::Vacant(entry) = reach.entry((window, heads)) {
                 let row = |row| RowReach::new(row, window, heads, kv.block_tokens, device);

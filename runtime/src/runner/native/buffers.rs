@@ -26,6 +26,8 @@ pub(super) struct Buffers {
     pair_out: Vec<f32>,
     tokens: PreparedBuffers,
     spread: PreparedBuffers,
+    index_scores: Vec<f32>,
+    chosen: Vec<u32>,
 }
 
 /// Prepared activations, a buffer for each way.
@@ -62,7 +64,8 @@ pub(super) struct Widths {
     pub(super) qkv: usize,
     /// Queries as attention reads them, and its results: heads of padded width.
     pub(super) mixed: usize,
-    /// Gate and up, each padded to whole tiles; or the queries of latent attention; or what a recurrence reads.
+    /// Gate and up, each padded to whole tiles; or the queries of latent attention, and those of its indexer behind; or what
+    /// a recurrence reads.
     pub(super) wide: usize,
     pub(super) logits: usize,
     /// Scores of experts, and the shared MLP's gate, each padded to whole tiles, and room for the scores once more.
@@ -75,6 +78,8 @@ pub(super) struct Widths {
     pub(super) pair_x: usize,
     /// Gate and up of an expert, each padded to whole tiles.
     pub(super) pair_wide: usize,
+    /// Positions that an indexer chooses for a token; 0 without one.
+    pub(super) chosen: usize,
     /// Widest input of an expert's products.
     pair_inputs: usize,
     /// Heads that have products of their own, and the widest input of these.
@@ -113,6 +118,11 @@ pub(super) struct StepBuffers<'a> {
     pub(super) pair_wide: Shared<f32>,
     /// `[pairs, hidden]`.
     pub(super) pair_out: Shared<f32>,
+    /// Scores of an indexer, for the tokens that it chooses for at a time: see [`IndexRoom`].
+    pub(super) index_scores: Shared<f32>,
+    pub(super) index_room: IndexRoom,
+    /// Positions that each token attends to, ascending, `[tokens, widths.chosen]`; of tokens that see more than so many.
+    pub(super) chosen: Shared<u32>,
     tokens: &'a [SharedPrepared],
     spread: &'a [SharedPrepared],
     pairs_room: usize,
@@ -125,6 +135,29 @@ struct SharedPrepared {
     rows: usize,
     quads: Shared<u8>,
     groups: Shared<GroupOf>,
+}
+
+/// Room for the scores of an indexer, `[tokens, positions]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IndexRoom {
+    /// Tokens that positions are chosen for at a time; 0 if no token of the step sees more than are chosen.
+    pub(super) tokens: usize,
+    /// Positions of the longest sequence, whole strips.
+    pub(super) positions: usize,
+}
+
+/// The most scores of an indexer that are kept at a time, unless one token has more: 16 MiB.
+const MAX_INDEX_SCORES: usize = 1 << 22;
+
+impl IndexRoom {
+    /// For a step of so many tokens, the last of which sees `context` positions, of which `chosen` are chosen.
+    fn of(tokens: usize, context: usize, chosen: usize) -> Self {
+        let positions = context.next_multiple_of(TILE);
+        match chosen > 0 && context > chosen {
+            true => Self { tokens: (MAX_INDEX_SCORES / positions).clamp(1, tokens), positions },
+            false => Self { tokens: 0, positions },
+        }
+    }
 }
 
 impl Widths {
@@ -164,7 +197,10 @@ impl Widths {
             ),
             qkv: most(&|layer| match &layer.mixer {
                 MixerSpec::Attention(of) => tiles(of.heads * of.query_width()) + 2 * tiles(of.kv_width()),
-                MixerSpec::Latent(of) => tiles(of.query_rank.unwrap_or(of.heads * of.query())) + tiles(of.cached()),
+                MixerSpec::Latent(of) => {
+                    let indexer = of.indexer().map_or(0, |indexer| tiles(indexer.head_dim) + tiles(indexer.heads));
+                    tiles(of.query_rank.unwrap_or(of.heads * of.query())) + tiles(of.cached()) + indexer
+                }
                 MixerSpec::Delta(of) => tiles(2 * of.keys() + 2 * of.values()) + tiles(2 * of.value_heads),
             }),
             mixed: most(&|layer| match &layer.mixer {
@@ -174,7 +210,10 @@ impl Widths {
             }),
             wide: most(&|layer| match &layer.mixer {
                 MixerSpec::Attention(_) => 0,
-                MixerSpec::Latent(of) => tiles(of.heads * of.query()).max(of.heads * tiles(of.value)),
+                MixerSpec::Latent(of) => {
+                    let indexer = of.indexer().map_or(0, |indexer| tiles(indexer.heads * indexer.head_dim));
+                    (tiles(of.heads * of.query()) + indexer).max(of.heads * tiles(of.value))
+                }
                 MixerSpec::Delta(of) => of.mixed().end,
             })
             .max(2 * tiles(inner)),
@@ -184,6 +223,7 @@ impl Widths {
             top_k: most(&|layer| layer.routed().map_or(0, |of| of.router.top_k)),
             pair_x: if model.layers.iter().any(plain) { tiles(pair_inputs) } else { 0 },
             pair_wide: 2 * tiles(expert),
+            chosen: most(&|layer| latent(layer, &|of| of.sparse.as_ref().map_or(0, |sparse| sparse.top_k))),
             pair_inputs,
             heads: most(&|layer| latent(layer, &|of| of.heads)),
             head_inputs: most(&|layer| latent(layer, &|of| of.plain.max(of.rank))),
@@ -222,8 +262,9 @@ impl PreparedBuffers {
 }
 
 impl Buffers {
-    /// Room for a step. Grows only.
-    pub(super) fn of_step(&mut self, widths: &Widths, tokens: usize, wanted: usize) -> StepBuffers<'_> {
+    /// Room for a step, in which no sequence is longer than `context`. Grows only.
+    pub(super) fn of_step(&mut self, widths: &Widths, tokens: usize, wanted: usize, context: usize) -> StepBuffers<'_> {
+        let index_room = IndexRoom::of(tokens, context, widths.chosen);
         let (rows, pairs) = (tokens.max(wanted), tokens * widths.top_k);
         let [of_tokens, of_spread] = &widths.preparations;
         // Narrower rows stand in larger blocks.
@@ -255,6 +296,9 @@ impl Buffers {
             pair_x: room(&mut self.pair_x, pairs * widths.pair_x),
             pair_wide: room(&mut self.pair_wide, pairs * widths.pair_wide),
             pair_out: room(&mut self.pair_out, if pairs > 0 { pairs * widths.hidden } else { 0 }),
+            index_scores: room(&mut self.index_scores, index_room.tokens * index_room.positions),
+            chosen: room(&mut self.chosen, if index_room.tokens > 0 { tokens * widths.chosen } else { 0 }),
+            index_room,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Forward for NativeForward {
         let (wanted, width, vocab) = (batch.wanted.len(), self.widths.logits, self.model.spec.vocab);
         logits.reserve(wanted * width);
         let out = Shared::room(&mut logits.spare_capacity_mut()[..wanted * width]);
-        let buffers = self.buffers.of_step(&self.widths, batch.tokens.len(), wanted);
+        let buffers = self.buffers.of_step(&self.widths, batch.tokens.len(), wanted, end);
         let lists = self.lists.of(batch, self.kv.layers());
         let step = Step::new(&self.model, self.form, batch, &self.rope, lists, &self.widths, buffers, out);
         self.team.run(&|worker| step.run(worker));

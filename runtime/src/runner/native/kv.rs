@@ -158,7 +158,7 @@ impl Layouts {
                     spans,
                 }),
                 MixerSpec::Latent(of) => LayerLayout::Blocks(KvLayout {
-                    content: KvContent::Latents,
+                    content: KvContent::Latents { index_key: of.index_key() },
                     kind,
                     codes: None,
                     kv_heads: 1,

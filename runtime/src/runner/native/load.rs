@@ -1,6 +1,6 @@
 use super::model::{
-    AttentionWeights, DeltaWeights, Expert, Experts, FeedForward, Gated, LatentQuery, LatentWeights, Layer, Mixer,
-    Routed, Shared,
+    AttentionWeights, DeltaWeights, Expert, Experts, FeedForward, Gated, IndexerWeights, LatentQuery, LatentWeights,
+    Layer, Mixer, Routed, Shared,
 };
 use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
@@ -70,6 +70,19 @@ impl Loader<'_> {
             absorb,
             value,
             out: self.linear(&format!("{path}.o_proj"))?,
+            indexer: match of.indexer() {
+                None => None,
+                Some(_) => Some(self.indexer(&format!("{path}.indexer"))?),
+            },
+        })
+    }
+
+    fn indexer(&mut self, path: &str) -> Result<IndexerWeights, LoadError> {
+        Ok(IndexerWeights {
+            query: self.linear(&format!("{path}.wq_b"))?,
+            key: self.linear(&format!("{path}.wk"))?,
+            key_norm: (self.floats(&format!("{path}.k_norm"))?, self.vector(&format!("{path}.k_norm.bias"))?),
+            weights: self.linear(&format!("{path}.weights_proj"))?,
         })
     }
 

@@ -79,6 +79,20 @@ pub(super) struct LatentWeights {
     /// By head: from a mix of latents to the value, `[value, rank]`.
     pub(super) value: Vec<Matrix>,
     pub(super) out: Linear,
+    /// What chooses positions, if that is done here.
+    pub(super) indexer: Option<IndexerWeights>,
+}
+
+/// What chooses positions for latent attention.
+#[derive(Debug)]
+pub(super) struct IndexerWeights {
+    /// From the normed queries of the attention.
+    pub(super) query: Linear,
+    pub(super) key: Linear,
+    /// Weight and bias of the norm of keys.
+    pub(super) key_norm: (Vec<f32>, Vec<f32>),
+    /// To what each head counts.
+    pub(super) weights: Linear,
 }
 
 /// A gated delta net.
@@ -257,12 +271,15 @@ impl Layer {
         let mut all = Vec::new();
         match &self.mixer {
             Mixer::Attention(AttentionWeights { q, k, v, out, .. }) => all.extend([q, k, v, out]),
-            Mixer::Latent(LatentWeights { query, latent, out, .. }) => {
+            Mixer::Latent(LatentWeights { query, latent, out, indexer, .. }) => {
                 match query {
                     LatentQuery::Plain(query) => all.push(query),
                     LatentQuery::Ranked { down, up, .. } => all.extend([down, up]),
                 }
                 all.extend([latent, out]);
+                if let Some(IndexerWeights { query, key, weights, .. }) = indexer {
+                    all.extend([query, key, weights]);
+                }
             }
             Mixer::Delta(DeltaWeights { qkvz, ba, out, .. }) => all.extend([qkvz, ba, out]),
         }
@@ -299,12 +316,15 @@ impl Layer {
             Mixer::Attention(AttentionWeights { q, k, v, out, .. }) => {
                 all.extend([q, k, v, out].map(|of| &mut of.matrix));
             }
-            Mixer::Latent(LatentWeights { query, latent, absorb, value, out, .. }) => {
+            Mixer::Latent(LatentWeights { query, latent, absorb, value, out, indexer, .. }) => {
                 match query {
                     LatentQuery::Plain(query) => all.push(&mut query.matrix),
                     LatentQuery::Ranked { down, up, .. } => all.extend([&mut down.matrix, &mut up.matrix]),
                 }
                 all.push(&mut latent.matrix);
+                if let Some(IndexerWeights { query, key, weights, .. }) = indexer {
+                    all.extend([query, key, weights].map(|of| &mut of.matrix));
+                }
                 all.extend(absorb.iter_mut().chain(value));
                 all.push(&mut out.matrix);
             }

@@ -1,4 +1,4 @@
-use super::{LayerMemory, Step, StepLists, Unit, copy_heads};
+use super::{LayerMemory, Step, StepLists, copy_heads};
 use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, gate_by_sigmoid, rms_norm, rotate_halves};
 use crate::model::{AttentionSpec, QkNorm};
 use crate::runner::native::model::AttentionWeights;
@@ -34,7 +34,7 @@ impl<'a> Step<'a> {
             let (unit, kv_head) = (&self.lists.units[unit / spec.kv_heads], unit % spec.kv_heads);
             let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
             let stride = spec.head_dim.next_multiple_of(TILE);
-            self.attend(unit, heads, stride, |queries| {
+            self.attend(unit.tokens.clone(), heads, stride, |queries| {
                 let attention = Attention { kv: self.view(number, unit.row), kv_head, window: spec.window, queries };
                 // SAFETY: the last stage wrote all that is read here; a query's result is one thread's.
                 unsafe { attention.run(self.form) };
@@ -133,11 +133,17 @@ impl<'a> Step<'a> {
         unsafe { view.write(position, kv_head, k, v) };
     }
 
-    /// Calls `run` with the queries of some heads of a unit's tokens, a few at a time. A head's query, and the room for
+    /// Calls `run` with the queries of some heads of some tokens, a few at a time. A head's query, and the room for
     /// its result, are `stride` elements.
-    pub(super) fn attend(&self, unit: &Unit, heads: Range<usize>, stride: usize, mut run: impl FnMut(&[Query])) {
+    pub(super) fn attend(
+        &self,
+        tokens: Range<usize>,
+        heads: Range<usize>,
+        stride: usize,
+        mut run: impl FnMut(&[Query]),
+    ) {
         let mut queries = [Query { q: std::ptr::null(), position: 0, out: std::ptr::null_mut() }; 4 * QUERIES];
-        let all = unit.tokens.clone().flat_map(|token| heads.clone().map(move |head| (token, head)));
+        let all = tokens.flat_map(|token| heads.clone().map(move |head| (token, head)));
         let mut filled = 0;
         for (token, head) in all {
             let at = head * stride;

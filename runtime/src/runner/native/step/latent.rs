@@ -2,11 +2,12 @@
 //! into itself, and what it mixes are latents, which are projected to a value at the end. Prompts and answers go the same
 //! way, so that a position is the same however it was computed.
 
+use super::sparse::Places;
 use super::{Step, Task, copy_heads};
 use crate::kernels::{LatentAttention, TILE, rms_norm, rotate_halves, rotate_neighbours};
 use crate::model::{LATENT_NORM_EPS, LatentSpec, RopePairs};
 use crate::runner::native::memory::Shared;
-use crate::runner::native::model::{LatentQuery, LatentWeights};
+use crate::runner::native::model::{IndexerWeights, LatentQuery, LatentWeights};
 use crate::runner::native::weights::{Linear, Matrix};
 use crate::runner::team::Worker;
 
@@ -34,13 +35,25 @@ impl<'a> Step<'a> {
     ) -> &'a Linear {
         let tokens = self.batch.tokens.len();
         let latent_column = of.query.first().matrix.tiles() * TILE;
-        let task = |matrix, column| self.task(matrix, &self.buffers.qkv, self.widths.qkv, column);
-        self.products(worker, &[task(&of.query.first().matrix, 0), task(&of.latent.matrix, latent_column)]);
+        let places = Places::of(of);
+        let task = |linear: &'a Linear, column| self.task(&linear.matrix, &self.buffers.qkv, self.widths.qkv, column);
+        let both = [task(of.query.first(), 0), task(&of.latent, latent_column)];
+        match &of.indexer {
+            None => self.products(worker, &both),
+            Some(indexer) => {
+                let [query, latent] = both;
+                let [key, weights] = [task(&indexer.key, places.key), task(&indexer.weights, places.weights)];
+                self.products(worker, &[query, latent, key, weights]);
+            }
+        }
         worker.meet();
         for token in worker.share(tokens, 1).flatten() {
             self.keep_latent(token, number, latent_column, of, spec);
+            if let (Some(indexer), Some(spec)) = (&of.indexer, spec.indexer()) {
+                self.keep_index_key(token, number, &places, indexer, spec);
+            }
             if let LatentQuery::Ranked { down, norm, up } = &of.query {
-                self.norm_query(token, down, norm, up);
+                self.norm_query(token, down, norm, up, of.indexer.as_ref());
             }
         }
         worker.meet();
@@ -48,13 +61,26 @@ impl<'a> Step<'a> {
             LatentQuery::Plain(_) => (&self.buffers.qkv, self.widths.qkv),
             LatentQuery::Ranked { up, .. } => {
                 let (from, to) = ((&self.buffers.qkv, self.widths.qkv), (&self.buffers.wide, self.widths.wide));
-                self.products(worker, &[self.task_of(&up.matrix, from, to, 0)]);
+                let query = self.task_of(&up.matrix, from, to, 0);
+                match &of.indexer {
+                    None => self.products(worker, &[query]),
+                    Some(of) => {
+                        let index = self.task_of(&of.query.matrix, from, to, places.queries);
+                        self.products(worker, &[query, index]);
+                    }
+                }
                 worker.meet();
                 to
             }
         };
-        for unit in worker.share(tokens * spec.heads, 1).flatten() {
-            self.turn_query(unit / spec.heads, unit % spec.heads, queries, of, spec);
+        // The queries of an indexer are one unit more.
+        let units = spec.heads + usize::from(of.indexer.is_some());
+        for unit in worker.share(tokens * units, 1).flatten() {
+            let (token, head) = (unit / units, unit % units);
+            match spec.indexer().filter(|_| head == spec.heads) {
+                None => self.turn_query(token, head, queries, of, spec),
+                Some(spec) => self.turn_index_queries(token, &places, spec),
+            }
         }
         worker.meet();
         let stride = spec.stride();
@@ -68,19 +94,40 @@ impl<'a> Step<'a> {
             &[],
         );
         worker.meet();
+        if let Some(indexer) = spec.indexer() {
+            self.choose_positions(worker, number, &places, indexer);
+        }
         let groups = spec.heads.div_ceil(HEADS_AT_ONCE);
         for at in worker.share(self.lists.units.len() * groups, 1).flatten() {
             let (unit, first) = (&self.lists.units[at / groups], at % groups * HEADS_AT_ONCE);
-            let kv = self.view(number, unit.row);
-            self.attend(unit, first..spec.heads.min(first + HEADS_AT_ONCE), stride, |queries| {
-                let values = spec.rank.next_multiple_of(TILE);
+            let (kv, values) = (self.view(number, unit.row), spec.rank.next_multiple_of(TILE));
+            let heads = first..spec.heads.min(first + HEADS_AT_ONCE);
+            let chosen_from = self.chosen_from(unit, spec);
+            self.attend(unit.tokens.start..chosen_from, heads.clone(), stride, |queries| {
                 // SAFETY: the last stages wrote all that is read here; a query's result is one thread's.
-                unsafe { LatentAttention { kv, values, queries }.run(self.form) };
+                unsafe { LatentAttention { kv, values, chosen: None, queries }.run(self.form) };
             });
+            for token in chosen_from..unit.tokens.end {
+                let chosen = Some(self.chosen(token));
+                self.attend(token..token + 1, heads.clone(), stride, |queries| {
+                    // SAFETY: as above.
+                    unsafe { LatentAttention { kv, values, chosen, queries }.run(self.form) };
+                });
+            }
         }
         worker.meet();
         self.values(worker, of, spec);
         &of.out
+    }
+
+    /// Prepares a token's row for what [`Self::latent`] multiplies it with first.
+    pub(super) fn prepare_latent(&self, token: usize, x: &[f32], of: &LatentWeights) {
+        match &of.indexer {
+            None => self.prepare(token, x, &[of.query.first(), &of.latent]),
+            Some(IndexerWeights { key, weights, .. }) => {
+                self.prepare(token, x, &[of.query.first(), &of.latent, key, weights]);
+            }
+        }
     }
 
     /// Norms and turns the latent and the shared key of a token, which go to memory.
@@ -92,7 +139,7 @@ impl<'a> Step<'a> {
         of.latent.add_bias(row);
         let (latent, key) = row.split_at_mut(spec.rank);
         rms_norm(self.form, latent, &of.latent_norm, LATENT_NORM_EPS as f32);
-        self.turn(position, key);
+        self.turn(position, key, self.model.spec.rope.pairs);
         let view = self.view(number, self.lists.row_of[token]);
         // SAFETY: rows never share a block that one of them writes, and a position is one thread's.
         unsafe {
@@ -101,13 +148,16 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn norm_query(&self, token: usize, down: &Linear, norm: &[f32], up: &Linear) {
+    fn norm_query(&self, token: usize, down: &Linear, norm: &[f32], up: &Linear, indexer: Option<&IndexerWeights>) {
         let first = token * self.widths.qkv;
         // SAFETY: a token is one thread's.
         let row = unsafe { self.buffers.qkv.part(first..first + norm.len()) };
         down.add_bias(row);
         rms_norm(self.form, row, norm, LATENT_NORM_EPS as f32);
-        self.prepare(token, row, &[up]);
+        match indexer {
+            None => self.prepare(token, row, &[up]),
+            Some(indexer) => self.prepare(token, row, &[up, &indexer.query]),
+        }
     }
 
     /// Scales one head's query, puts its turned part where attention reads it, and prepares the rest.
@@ -124,7 +174,7 @@ impl<'a> Step<'a> {
         let query = unsafe { queries.part(first..first + spec.query()) };
         query.iter_mut().for_each(|x| *x *= spec.scale as f32);
         let (plain, rotary) = query.split_at_mut(spec.plain);
-        self.turn(self.batch.positions[token] as usize, rotary);
+        self.turn(self.batch.positions[token] as usize, rotary, self.model.spec.rope.pairs);
         let from = token * self.widths.mixed + head * spec.stride() + spec.rank.next_multiple_of(TILE);
         // SAFETY: as above.
         let to = unsafe { self.buffers.queries.part(from..from + spec.rotary.next_multiple_of(TILE)) };
@@ -163,10 +213,10 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Turns the rotating components of a query or a key.
-    fn turn(&self, position: usize, x: &mut [f32]) {
+    /// Turns the first components of a query or a key.
+    pub(super) fn turn(&self, position: usize, x: &mut [f32], pairs: RopePairs) {
         let (cos, sin) = self.rope.at(position);
-        match self.model.spec.rope.pairs {
+        match pairs {
             RopePairs::Halves => rotate_halves(x, cos, sin),
             RopePairs::Neighbours => rotate_neighbours(x, cos, sin),
         }

@@ -3,6 +3,7 @@ mod delta;
 mod dense;
 mod latent;
 mod routed;
+mod sparse;
 
 use super::buffers::{Preparation, StepBuffers, Widths};
 use super::kv::LayerMemory;
@@ -146,7 +147,7 @@ impl<'a> Step<'a> {
                 self.normed(&mut rows, &layer.mixer_norm);
                 match &layer.mixer {
                     Mixer::Attention(of) => self.prepare(token, rows.x, &[&of.q, &of.k, &of.v]),
-                    Mixer::Latent(of) => self.prepare(token, rows.x, &[of.query.first(), &of.latent]),
+                    Mixer::Latent(of) => self.prepare_latent(token, rows.x, of),
                     Mixer::Delta(of) => self.prepare(token, rows.x, &[&of.qkvz, &of.ba]),
                 }
             }
