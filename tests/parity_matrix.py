@@ -19,6 +19,7 @@ WAYS = {
     "whole": [],
     "chunk1": ["--chunk", "1"],
     "chunk5": ["--chunk", "5"],
+    "chunk7": ["--chunk", "7"],
     "chunk64": ["--chunk", "64"],
     "reuse": ["--reuse-prefix"],
     "batch": ["--batch"],
@@ -31,7 +32,7 @@ WAYS = {
 
 
 # Passed on to `lmx parity` where they are given.
-KV_FLAGS = {"kv_bits": "bits of keys and values", "kv_group_size": "components of a group", "kv_quantized_start": "first positions that stay floats"}
+PASSED_ON = {"executor": "native or candle", "kv_bits": "bits of keys and values", "kv_group_size": "components of a group", "kv_quantized_start": "first positions that stay floats"}
 
 
 def fixtures(paths):
@@ -48,7 +49,7 @@ def fixtures(paths):
 def run(args, fixture, way, out):
     """One cell: whether it passed, the worst numbers or the reason, and the seconds it took."""
     command = [args.lmx, "parity", fixture / "model", "--inputs", fixture / "reference/inputs.json", "--out", out, "--compute", args.compute, *WAYS[way]]
-    for flag in KV_FLAGS:
+    for flag in PASSED_ON:
         value = getattr(args, flag)
         command += ["--" + flag.replace("_", "-"), value] if value is not None else []
     begun = time.monotonic()
@@ -77,7 +78,7 @@ def main():
     parser.add_argument("--checker", required=True, help="check.py of the fixture generator")
     parser.add_argument("--fixtures", required=True, nargs="+", metavar="DIR")
     parser.add_argument("--compute", default="f32", help="mode to compute in (f32)")
-    for flag, what in KV_FLAGS.items():
+    for flag, what in PASSED_ON.items():
         parser.add_argument("--" + flag.replace("_", "-"), help=f"{what} (as configured)")
     parser.add_argument("--level", help="tolerance of the checker (its own choice)")
     parser.add_argument("--ways", default=",".join(WAYS), help="comma list of " + ", ".join(WAYS))

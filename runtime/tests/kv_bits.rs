@@ -108,7 +108,7 @@ fn logits_are_the_same_bits_in_any_chunk_batch_team_and_form() {
 #[test]
 fn a_copied_block_goes_on_as_the_one_that_it_was_copied_from() {
     let recurrent = [KvFormat::default()].map(|format| ("qwen3-next-q4g64", format));
-    for (name, format) in formats().into_iter().map(|format| ("qwen3-bf16", format)).chain(recurrent) {
+    for (name, format) in formats().map(|format| ("qwen3-bf16", format)).chain(recurrent) {
         let checkpoint = fixture::named(name).checkpoint();
         let mut driver = driver::native_with(&checkpoint, ComputeMode::Int16, Form::best(), &on_threads(1), &format);
         // Ends inside of a block of floats, and inside of a larger one of codes.

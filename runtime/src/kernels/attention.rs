@@ -65,11 +65,7 @@ impl Attention<'_> {
             self.kv_head
         );
         assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
-        match self.kv.layout.kind {
-            Float::Bf16 => form.run(Run(self, Bf16)),
-            Float::F16 => form.run(Run(self, F16)),
-            Float::F32 => form.run(Run(self, F32)),
-        }
+        run_together(form, layout.kind, self, self.queries);
     }
 
     fn oldest(&self, position: usize) -> usize {
@@ -118,26 +114,54 @@ impl Segment {
     }
 }
 
-struct Run<'a, E>(&'a Attention<'a>, E);
+/// Queries that go over the same keys.
+pub(super) trait Together: Copy {
+    /// `M` of them; `AT` strips of keys, or vectors of values, at a time.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(self, queries: &[Query; M]);
+}
 
-impl<E: Element> Kernel for Run<'_, E> {
+/// Lets queries go over keys of one type of elements, a few at a time.
+///
+/// # Safety
+/// As [`Form::run`].
+pub(super) unsafe fn run_together(form: Form, kind: Float, of: impl Together, queries: &[Query]) {
+    match kind {
+        Float::Bf16 => form.run(Run(of, Bf16, queries)),
+        Float::F16 => form.run(Run(of, F16, queries)),
+        Float::F32 => form.run(Run(of, F32, queries)),
+    }
+}
+
+struct Run<'a, T, E>(T, E, &'a [Query]);
+
+impl<T: Together, E: Element> Kernel for Run<'_, T, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let mut rest = self.0.queries;
+        let Self(of, _, mut rest) = self;
         // With fewer queries more strips and components are in flight instead.
         while let Some((queries, left)) = rest.split_first_chunk::<4>() {
-            attend::<L, E, 4, 1>(self.0, queries);
+            of.attend::<L, E, 4, 1>(queries);
             rest = left;
         }
         if let Some((queries, left)) = rest.split_first_chunk::<2>() {
-            attend::<L, E, 2, 2>(self.0, queries);
+            of.attend::<L, E, 2, 2>(queries);
             rest = left;
         }
         if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-            attend::<L, E, 1, 4>(self.0, queries);
+            of.attend::<L, E, 1, 4>(queries);
         }
+    }
+}
+
+impl Together for &Attention<'_> {
+    #[inline(always)]
+    unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(self, queries: &[Query; M]) {
+        attend::<L, E, M, AT>(self, queries);
     }
 }
 

@@ -8,10 +8,10 @@
 //! Source: DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1.3; "DeepSeek-V3.2", 2025, section 2.1, for chosen positions.
 
 use super::TILE;
-use super::attention::{Query, SEGMENT, Segment, Softmax, add_values};
-use super::float::{Bf16, Element, F16, F32, Float};
+use super::attention::{Query, SEGMENT, Segment, Softmax, Together, add_values, run_together};
+use super::float::Element;
 use super::kv_layout::KvView;
-use super::lanes::{Form, Kernel, Lanes};
+use super::lanes::{Form, Lanes};
 use super::math;
 
 /// Queries of one sequence.
@@ -41,45 +41,17 @@ impl LatentAttention<'_> {
         assert!(layout.holds_latents(), "{layout:?}");
         assert!(self.values <= layout.head_dim && self.values.is_multiple_of(TILE), "values of {}", self.values);
         assert!(self.chosen.is_none_or(|chosen| !chosen.is_empty()), "no position to attend to");
-        match layout.kind {
-            Float::Bf16 => form.run(Run(self, Bf16)),
-            Float::F16 => form.run(Run(self, F16)),
-            Float::F32 => form.run(Run(self, F32)),
-        }
+        run_together(form, layout.kind, self, self.queries);
     }
 }
 
-struct Run<'a, E>(&'a LatentAttention<'a>, E);
-
-impl<E: Element> Kernel for Run<'_, E> {
-    type Output = ();
-
+impl Together for &LatentAttention<'_> {
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let mut rest = self.0.queries;
-        // With fewer queries more positions and components are in flight instead.
-        while let Some((queries, left)) = rest.split_first_chunk::<4>() {
-            attend_any::<L, E, 4, 1>(self.0, queries);
-            rest = left;
+    unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(self, queries: &[Query; M]) {
+        match self.chosen {
+            None => attend::<L, E, M, AT>(self, queries),
+            Some(chosen) => attend_chosen::<L, E, M, AT>(self, chosen, queries),
         }
-        if let Some((queries, left)) = rest.split_first_chunk::<2>() {
-            attend_any::<L, E, 2, 2>(self.0, queries);
-            rest = left;
-        }
-        if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-            attend_any::<L, E, 1, 4>(self.0, queries);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn attend_any<L: Lanes, E: Element, const M: usize, const AT: usize>(
-    attention: &LatentAttention<'_>,
-    queries: &[Query; M],
-) {
-    match attention.chosen {
-        None => attend::<L, E, M, AT>(attention, queries),
-        Some(chosen) => attend_chosen::<L, E, M, AT>(attention, chosen, queries),
     }
 }
 
@@ -276,6 +248,7 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::float::Float;
     use super::super::kv_layout::{KvContent, KvLayout};
     use super::*;
 

@@ -1,4 +1,4 @@
-use super::{Step, Task};
+use super::{Columns, Step, Task};
 use crate::kernels::{TILE, swiglu};
 use crate::runner::native::model::Gated;
 use crate::runner::team::Worker;
@@ -35,7 +35,8 @@ impl Step<'_> {
 
     /// The product of down, to `y`.
     pub(super) fn down<'m>(&self, of: &'m Gated) -> Task<'m> {
-        let (wide, y) = ((&self.buffers.wide, self.widths.wide), (&self.buffers.y, self.widths.hidden));
-        self.task_of(&of.down.matrix, wide, y, 0)
+        let from = Columns { buffer: &self.buffers.wide, width: self.widths.wide, first: 0 };
+        let to = Columns { buffer: &self.buffers.y, width: self.widths.hidden, first: 0 };
+        self.task_of(&of.down.matrix, from, to)
     }
 }

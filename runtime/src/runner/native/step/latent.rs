@@ -3,10 +3,9 @@
 //! way, so that a position is the same however it was computed.
 
 use super::sparse::Places;
-use super::{Step, Task, copy_heads};
+use super::{Columns, Step, Task, copy_heads};
 use crate::kernels::{LatentAttention, TILE, rms_norm, rotate_halves, rotate_neighbours};
 use crate::model::{LATENT_NORM_EPS, LatentSpec, RopePairs};
-use crate::runner::native::memory::Shared;
 use crate::runner::native::model::{IndexerWeights, LatentQuery, LatentWeights};
 use crate::runner::native::weights::{Linear, Matrix};
 use crate::runner::team::Worker;
@@ -58,14 +57,15 @@ impl<'a> Step<'a> {
         }
         worker.meet();
         let queries = match &of.query {
-            LatentQuery::Plain(_) => (&self.buffers.qkv, self.widths.qkv),
+            LatentQuery::Plain(_) => Columns { buffer: &self.buffers.qkv, width: self.widths.qkv, first: 0 },
             LatentQuery::Ranked { up, .. } => {
-                let (from, to) = ((&self.buffers.qkv, self.widths.qkv), (&self.buffers.wide, self.widths.wide));
-                let query = self.task_of(&up.matrix, from, to, 0);
+                let from = Columns { buffer: &self.buffers.qkv, width: self.widths.qkv, first: 0 };
+                let to = Columns { buffer: &self.buffers.wide, width: self.widths.wide, first: 0 };
+                let query = self.task_of(&up.matrix, from, to);
                 match &of.indexer {
                     None => self.products(worker, &[query]),
                     Some(of) => {
-                        let index = self.task_of(&of.query.matrix, from, to, places.queries);
+                        let index = self.task_of(&of.query.matrix, from, Columns { first: places.queries, ..to });
                         self.products(worker, &[query, index]);
                     }
                 }
@@ -88,8 +88,9 @@ impl<'a> Step<'a> {
             worker,
             spec.heads,
             |head| {
-                let (from, to) = ((queries, head * spec.query()), (&self.buffers.queries, self.widths.mixed));
-                [self.head_task(&of.absorb[head], head, from, to, head * stride)]
+                let from = Columns { first: head * spec.query(), ..queries };
+                let to = Columns { buffer: &self.buffers.queries, width: self.widths.mixed, first: head * stride };
+                [self.head_task(&of.absorb[head], head, from, to)]
             },
             &[],
         );
@@ -161,17 +162,10 @@ impl<'a> Step<'a> {
     }
 
     /// Scales one head's query, puts its turned part where attention reads it, and prepares the rest.
-    fn turn_query(
-        &self,
-        token: usize,
-        head: usize,
-        (queries, width): (&Shared<f32>, usize),
-        of: &LatentWeights,
-        spec: &LatentSpec,
-    ) {
-        let first = token * width + head * spec.query();
+    fn turn_query(&self, token: usize, head: usize, queries: Columns<'_>, of: &LatentWeights, spec: &LatentSpec) {
+        let first = token * queries.width + head * spec.query();
         // SAFETY: a token's head is one thread's.
-        let query = unsafe { queries.part(first..first + spec.query()) };
+        let query = unsafe { queries.buffer.part(first..first + spec.query()) };
         query.iter_mut().for_each(|x| *x *= spec.scale as f32);
         let (plain, rotary) = query.split_at_mut(spec.plain);
         self.turn(self.batch.positions[token] as usize, rotary, self.model.spec.rope.pairs);
@@ -199,8 +193,9 @@ impl<'a> Step<'a> {
             worker,
             spec.heads,
             |head| {
-                let (from, to) = ((&self.buffers.mixed, self.widths.mixed), (&self.buffers.wide, self.widths.wide));
-                [self.head_task(&of.value[head], head, (from, head * stride), to, head * padded)]
+                let from = Columns { buffer: &self.buffers.mixed, width: self.widths.mixed, first: head * stride };
+                let to = Columns { buffer: &self.buffers.wide, width: self.widths.wide, first: head * padded };
+                [self.head_task(&of.value[head], head, from, to)]
             },
             &[],
         );
@@ -229,25 +224,11 @@ impl<'a> Step<'a> {
         unsafe { places.write(self.form, token, x.as_ptr()) };
     }
 
-    /// The product of a head's matrix with the rows of all tokens, which begin at a column of a buffer.
-    fn head_task<'m>(
-        &self,
-        matrix: &'m Matrix,
-        head: usize,
-        ((floats, distance), column): ((&Shared<f32>, usize), usize),
-        (out, stride): (&Shared<f32>, usize),
-        to: usize,
-    ) -> Task<'m> {
-        assert!(to + matrix.tiles() * TILE <= stride, "a product beyond the row of its results");
+    /// The product of a head's matrix with the rows of all tokens.
+    fn head_task<'m>(&self, matrix: &'m Matrix, head: usize, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
         let tokens = self.batch.tokens.len();
         let prepared = |of| self.buffers.prepared_head(matrix.inputs, of, tokens, head);
-        Task {
-            matrix,
-            floats: (floats.pointer().wrapping_add(column), distance),
-            prepared: self.preparation(matrix).map(prepared),
-            rows: 0..tokens,
-            out: (out.pointer().wrapping_add(to), stride),
-        }
+        self.task_with(matrix, 0..tokens, from, prepared, to)
     }
 }
 

@@ -107,6 +107,15 @@ struct Task<'a> {
     out: (*mut f32, usize),
 }
 
+/// The rows of a buffer, from a column on.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    buffer: &'a Shared<f32>,
+    /// Elements from row to row.
+    width: usize,
+    first: usize,
+}
+
 /// Tokens of a unit: enough that keys are used often while they are near, few enough that threads have equal shares.
 pub(super) const UNIT_TOKENS: usize = 16;
 
@@ -186,8 +195,11 @@ impl<'a> Step<'a> {
             self.prepare(at, rows.x, &[model.head()]);
         }
         worker.meet();
-        let head = self.task(&model.head().matrix, &self.logits, self.widths.logits, 0);
-        self.products(worker, &[Task { rows: 0..self.batch.wanted.len(), ..head }]);
+        let head = &model.head().matrix;
+        let prepared = |of| self.buffers.prepared(head.inputs, of);
+        let from = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
+        let to = Columns { buffer: &self.logits, width: self.widths.logits, first: 0 };
+        self.products(worker, &[self.task_with(head, 0..self.batch.wanted.len(), from, prepared, to)]);
     }
 
     fn mlp(&self, worker: &Worker<'_>, layer: &Layer, spec: &LayerSpec) {
@@ -216,14 +228,27 @@ impl<'a> Step<'a> {
 
     /// Prepares row `at` of `x` for products with `linears`, which all read the same inputs.
     fn prepare(&self, at: usize, x: &[f32], linears: &[&Linear]) {
-        for (i, Linear { matrix, .. }) in linears.iter().enumerate() {
-            let Some(of) = self.preparation(matrix) else { continue };
-            if linears[..i].iter().any(|other| self.preparation(&other.matrix) == Some(of)) {
+        let matrix = |i: usize| linears.get(i).map(|linear| &linear.matrix);
+        self.prepare_row(at, x, matrix, |k, of| self.buffers.prepared(k, of));
+    }
+
+    /// Prepares row `at` once for each way in which some matrices, which all read the same inputs, need it. `places` finds
+    /// where.
+    fn prepare_row<'m>(
+        &self,
+        at: usize,
+        x: &[f32],
+        matrix: impl Fn(usize) -> Option<&'m Matrix>,
+        places: impl Fn(usize, Preparation) -> Activations,
+    ) {
+        for (i, of) in (0..).map_while(|i| matrix(i).map(|of| (i, of))) {
+            let Some(way) = self.preparation(of) else { continue };
+            if (0..i).filter_map(&matrix).any(|other| self.preparation(other) == Some(way)) {
                 continue;
             }
-            let x = &x[..matrix.inputs];
+            let x = &x[..of.inputs];
             // SAFETY: the row and its places are one thread's in this stage.
-            unsafe { self.buffers.prepared(matrix.inputs, of).write(self.form, at, x.as_ptr()) };
+            unsafe { places(of.inputs, way).write(self.form, at, x.as_ptr()) };
         }
     }
 
@@ -231,26 +256,34 @@ impl<'a> Step<'a> {
         matrix.preparation(self.form, self.model.mode)
     }
 
-    /// The product of a matrix with the rows of `x`, of all tokens, to the columns of `out` from `column` on.
-    fn task<'m>(&self, matrix: &'m Matrix, out: &Shared<f32>, stride: usize, column: usize) -> Task<'m> {
-        self.task_of(matrix, (&self.buffers.x, self.widths.x), (out, stride), column)
+    /// The product of a matrix with the rows of `x`, of all tokens, to the columns of `out` from `first` on.
+    fn task<'m>(&self, matrix: &'m Matrix, out: &Shared<f32>, width: usize, first: usize) -> Task<'m> {
+        let from = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
+        self.task_of(matrix, from, Columns { buffer: out, width, first })
     }
 
     /// The same with rows of another buffer.
-    fn task_of<'m>(
+    fn task_of<'m>(&self, matrix: &'m Matrix, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
+        let prepared = |of| self.buffers.prepared(matrix.inputs, of);
+        self.task_with(matrix, 0..self.batch.tokens.len(), from, prepared, to)
+    }
+
+    /// The product of a matrix with some rows, which `prepared` finds if they had to be prepared.
+    fn task_with<'m>(
         &self,
         matrix: &'m Matrix,
-        (floats, distance): (&Shared<f32>, usize),
-        (out, stride): (&Shared<f32>, usize),
-        column: usize,
+        rows: Range<usize>,
+        from: Columns<'_>,
+        prepared: impl FnOnce(Preparation) -> Activations,
+        to: Columns<'_>,
     ) -> Task<'m> {
-        assert!(column + matrix.tiles() * TILE <= stride, "a product beyond the row of its results");
+        assert!(to.first + matrix.tiles() * TILE <= to.width, "a product beyond the row of its results");
         Task {
             matrix,
-            floats: (floats.pointer(), distance),
-            prepared: self.preparation(matrix).map(|of| self.buffers.prepared(matrix.inputs, of)),
-            rows: 0..self.batch.tokens.len(),
-            out: (out.pointer().wrapping_add(column), stride),
+            floats: (from.buffer.pointer().wrapping_add(from.first), from.width),
+            prepared: self.preparation(matrix).map(prepared),
+            out: (to.buffer.at(to.first, (rows.end * to.width).saturating_sub(to.first)), to.width),
+            rows,
         }
     }
 

@@ -1,10 +1,9 @@
 //! A mixture of experts. Tokens and their experts are pairs, which stand expert by expert, so that an expert's rows are
 //! multiplied together and its weights are read once.
 
-use super::{Step, Task, TokenRows};
+use super::{Columns, Step, Task, TokenRows};
 use crate::kernels::{TILE, add, add_scaled, swiglu};
 use crate::model::RoutedSpec;
-use crate::runner::native::memory::Shared as Elements;
 use crate::runner::native::model::{Expert, Gated, Routed, Shared};
 use crate::runner::native::weights::Matrix;
 use crate::runner::router::{Choice, choose};
@@ -48,9 +47,10 @@ impl<'a> Step<'a> {
         worker.meet();
         let gate_and_up = |at: usize| {
             let (Expert { gate, up, .. }, rows) = (matrices(at), active.pairs(at));
-            let out = (&self.buffers.pair_wide, self.widths.pair_wide);
-            let from = (&self.buffers.pair_x, self.widths.pair_x);
-            [self.pair_task(gate, rows.clone(), from, out, 0), self.pair_task(up, rows, from, out, gate.tiles() * TILE)]
+            let from = Columns { buffer: &self.buffers.pair_x, width: self.widths.pair_x, first: 0 };
+            let to = |first| Columns { buffer: &self.buffers.pair_wide, width: self.widths.pair_wide, first };
+            let second = gate.tiles() * TILE;
+            [self.pair_task(gate, rows.clone(), from, to(0)), self.pair_task(up, rows, from, to(second))]
         };
         self.each_product(worker, active.experts.len(), gate_and_up, &[]);
         worker.meet();
@@ -59,9 +59,9 @@ impl<'a> Step<'a> {
         }
         worker.meet();
         let down = |at: usize| {
-            let from = (&self.buffers.pair_wide, self.widths.pair_wide);
-            let out = (&self.buffers.pair_out, self.widths.hidden);
-            [self.pair_task(&matrices(at).down, active.pairs(at), from, out, 0)]
+            let from = Columns { buffer: &self.buffers.pair_wide, width: self.widths.pair_wide, first: 0 };
+            let to = Columns { buffer: &self.buffers.pair_out, width: self.widths.hidden, first: 0 };
+            [self.pair_task(&matrices(at).down, active.pairs(at), from, to)]
         };
         let shared: Option<Task<'_>> = of.shared.as_ref().map(|shared| self.down(&shared.mlp));
         self.each_product(worker, active.experts.len(), down, shared.as_slice());
@@ -180,32 +180,11 @@ impl<'a> Step<'a> {
     }
 
     fn prepare_pair(&self, pair: usize, x: &[f32], matrices: &[&Matrix]) {
-        for (i, matrix) in matrices.iter().enumerate() {
-            let Some(of) = self.preparation(matrix) else { continue };
-            if matrices[..i].iter().any(|other| self.preparation(other) == Some(of)) {
-                continue;
-            }
-            // SAFETY: the pair's places are one thread's in this stage.
-            unsafe { self.buffers.prepared_pairs(x.len(), of).write(self.form, pair, x.as_ptr()) };
-        }
+        self.prepare_row(pair, x, |i| matrices.get(i).copied(), |k, of| self.buffers.prepared_pairs(k, of));
     }
 
-    fn pair_task<'m>(
-        &self,
-        matrix: &'m Matrix,
-        rows: Range<usize>,
-        (floats, distance): (&Elements<f32>, usize),
-        (out, stride): (&Elements<f32>, usize),
-        column: usize,
-    ) -> Task<'m> {
-        assert!(column + matrix.tiles() * TILE <= stride, "a product beyond the row of its results");
-        Task {
-            matrix,
-            floats: (floats.pointer(), distance),
-            prepared: self.preparation(matrix).map(|of| self.buffers.prepared_pairs(matrix.inputs, of)),
-            rows,
-            out: (out.pointer().wrapping_add(column), stride),
-        }
+    fn pair_task<'m>(&self, matrix: &'m Matrix, pairs: Range<usize>, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
+        self.task_with(matrix, pairs, from, |of| self.buffers.prepared_pairs(matrix.inputs, of), to)
     }
 
     /// Adds the experts of a token, and the shared MLP, to its residual stream.
