@@ -107,7 +107,10 @@ fn tools() -> Arc<Tools> {
         tool("now", json!({})),
         tool(
             "mixed",
-            json!({"flag": {"type": "boolean"}, "ratio": {"type": "number"}, "list": {"type": "array"}, "any": {}}),
+            json!({
+                "flag": {"type": "boolean"}, "ratio": {"type": "number"}, "list": {"type": "array"}, "any": {},
+                "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            }),
         ),
     ]))
 }
