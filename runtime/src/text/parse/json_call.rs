@@ -73,6 +73,11 @@ impl JsonCall {
         }
     }
 
+    /// Whether the call has been reported: what follows in its object changes nothing.
+    pub(super) fn is_reported(&self) -> bool {
+        self.reported
+    }
+
     /// The name of the tool, once it is read.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -161,6 +166,8 @@ impl JsonCall {
     fn finish(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
         feed.advance(1);
         if self.reported {
+            // The bracket is read for good, whatever is wrong behind it.
+            feed.settle();
             return Progress::Done;
         }
         let Some(name) = &self.name else { return Progress::Broken("a call without a name".to_owned()) };
