@@ -2,7 +2,8 @@
 
 use super::event::Sink;
 use super::feed::Feed;
-use super::format::{Progress, is_name};
+use super::format::Progress;
+use super::head::is_name;
 use super::json_arguments::{JsonArguments, object_text};
 use super::json_value::{Fence, JsonValue, Scan};
 
@@ -15,7 +16,7 @@ const OTHERS: [&str; 3] = ["name", "id", "type"];
 #[derive(Debug)]
 pub(super) struct JsonCall {
     at: At,
-    fence: Fence,
+    fence: Fence<'static>,
     name: Option<String>,
     id: Option<String>,
     /// Arguments that came before the name.
@@ -35,7 +36,7 @@ enum At {
 }
 
 impl JsonCall {
-    pub(super) fn new(fence: Fence) -> Self {
+    pub(super) fn new(fence: Fence<'static>) -> Self {
         Self { at: At::Open, fence, name: None, id: None, early: None, reported: false }
     }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 const TAG: &str = "<|python_tag|>";
 
-pub(super) const MARKERS: Markers = Markers { openers: &[TAG], breaks: &[], closers: &[], inner: &[], control: true };
+pub(super) const MARKERS: Markers =
+    Markers { openers: &[TAG], breaks: &[], closers: &[], inner: &[], strays: &[], control: true };
 
-const FENCE: Fence = Fence { markers: &[TAG], in_strings: true };
+const FENCE: Fence<'_> = Fence { markers: &[TAG], in_strings: true };
 
 #[derive(Debug)]
 pub(super) struct Llama {

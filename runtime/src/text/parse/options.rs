@@ -1,6 +1,6 @@
 //! How the text of an answer is to be read.
 
-use super::format::is_name;
+use super::head::is_name;
 use super::tools::Tools;
 use crate::text::Tokenizer;
 use schemars::JsonSchema;

@@ -2,7 +2,8 @@
 
 use super::event::Sink;
 use super::feed::Feed;
-use super::format::{CallFormat, Markers, NO_NAME, Progress, is_name};
+use super::format::{CallFormat, Markers, Progress};
+use super::head::{NO_NAME, is_name};
 use super::tools::Tools;
 use super::written_arguments::{Values, WrittenArguments};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub(super) const MINIMAX_M2: Markers = Markers {
     breaks: &["</invoke>"],
     closers: &["</minimax:tool_call>"],
     inner: &["<invoke name=\"", "<parameter name=\"", "</parameter>"],
+    strays: &[],
     control: false,
 };
 
@@ -21,6 +23,7 @@ pub(super) const QWEN3_CODER: Markers = Markers {
     breaks: &["</function>"],
     closers: &["</tool_call>"],
     inner: &["<parameter=", "</parameter>"],
+    strays: &[],
     control: false,
 };
 
