@@ -7,11 +7,12 @@ use lmx_runtime::text::{
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 /// One answer and what it means.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
@@ -107,7 +108,10 @@ fn tools() -> Arc<Tools> {
         tool("now", json!({})),
         tool(
             "mixed",
-            json!({"flag": {"type": "boolean"}, "ratio": {"type": "number"}, "list": {"type": "array"}, "any": {}}),
+            json!({
+                "flag": {"type": "boolean"}, "ratio": {"type": "number"}, "list": {"type": "array"}, "any": {},
+                "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            }),
         ),
     ]))
 }
@@ -150,11 +154,32 @@ fn parse<'a>(options: &ParseOptions, pieces: impl IntoIterator<Item = &'a str>) 
     answer
 }
 
-fn check(case: &Case, answer: &Answer, at: &str) {
+/// Whether ids of this form are what the family writes.
+fn fits(format: ToolFormat, id: &str) -> bool {
+    let letters = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match format {
+        ToolFormat::KimiK2 => {
+            id.strip_prefix("functions.").and_then(|rest| rest.split_once(':')).is_some_and(|(name, index)| {
+                !name.is_empty() && !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        }
+        ToolFormat::Mistral => id.len() == 9 && letters(id),
+        ToolFormat::Hermes
+        | ToolFormat::Qwen3Coder
+        | ToolFormat::MinimaxM2
+        | ToolFormat::Glm4
+        | ToolFormat::Llama3
+        | ToolFormat::Deepseek => id.strip_prefix("call_").is_some_and(|rest| !rest.is_empty() && letters(rest)),
+    }
+}
+
+fn check(format: ToolFormat, case: &Case, answer: &Answer, at: &str) {
     assert_eq!(answer.content, case.content, "content of {at}: {answer:?}");
     assert_eq!(answer.reasoning, case.reasoning, "reasoning of {at}: {answer:?}");
     assert_eq!(answer.warnings.len(), case.warnings, "warnings of {at}: {answer:?}");
     assert_eq!(answer.calls.len(), case.calls.len(), "calls of {at}: {answer:?}");
+    let ids: HashSet<&str> = answer.calls.iter().map(|call| call.id.as_str()).collect();
+    assert!(ids.len() == answer.calls.len() && ids.iter().all(|id| fits(format, id)), "ids of {at}: {ids:?}");
     for (call, expected) in answer.calls.iter().zip(&case.calls) {
         assert_eq!(call.name, expected.name, "{at}");
         if let Some(id) = &expected.id {
@@ -187,7 +212,7 @@ fn every_answer_means_what_it_should_and_the_same_however_it_is_cut() {
         for case in cases(format) {
             let (at, options) = (format!("{}, {}", format.name(), case.name), options(format, &case));
             let whole = parse(&options, [case.text.as_str()]);
-            check(&case, &whole, &at);
+            check(format, &case, &whole, &at);
             for place in (0..case.text.len()).filter(|&place| case.text.is_char_boundary(place)) {
                 let (first, second) = case.text.split_at(place);
                 assert_eq!(parse(&options, [first, second]), whole, "{at}, cut at {place}: {first:?}");
@@ -202,7 +227,7 @@ fn every_answer_means_what_it_should_and_the_same_however_it_is_cut() {
 fn no_marker_is_ever_shown() {
     for format in ToolFormat::ALL {
         let marks = reasoning(format);
-        for case in cases(format).iter().filter(|case| !case.name.contains("reasoning that mentions")) {
+        for case in cases(format).iter().filter(|case| !case.name.contains("that mentions")) {
             let answer = parse(&options(format, case), [case.text.as_str()]);
             for marker in markers(format).iter().copied().chain([marks.begin(), marks.end()]) {
                 let shown = answer.content.contains(marker) || answer.reasoning.contains(marker);
@@ -250,21 +275,9 @@ fn arguments_and_reasoning_go_out_before_they_are_whole() {
     }
 }
 
-#[test]
-fn ids_have_the_form_of_the_family() {
-    for (format, form) in [(ToolFormat::Hermes, "call_"), (ToolFormat::Mistral, ""), (ToolFormat::KimiK2, "functions.")]
-    {
-        let cases = cases(format);
-        let twice = cases.iter().find(|case| case.calls.len() == 2 && case.warnings == 0).unwrap();
-        let ids: Vec<String> =
-            parse(&options(format, twice), [twice.text.as_str()]).calls.into_iter().map(|call| call.id).collect();
-        assert!(ids.iter().all(|id| id.starts_with(form) && id.len() >= 9) && ids[0] != ids[1], "{ids:?}");
-    }
-}
-
-/// A family whose tokenizer knows the markers of the format.
-fn family(format: ToolFormat) -> Option<&'static str> {
-    Some(match format {
+/// The family whose tokenizer reads the format.
+fn family(format: ToolFormat) -> &'static str {
+    match format {
         ToolFormat::Hermes => "qwen3",
         ToolFormat::Qwen3Coder => "qwen3_moe",
         ToolFormat::MinimaxM2 => "minimax_m2",
@@ -272,21 +285,46 @@ fn family(format: ToolFormat) -> Option<&'static str> {
         ToolFormat::KimiK2 => "kimi_k2",
         ToolFormat::Mistral => "mistral",
         ToolFormat::Llama3 => "llama",
-        ToolFormat::Deepseek => return None,
-    })
+        // Its markers are added to a vocabulary that has none of them.
+        ToolFormat::Deepseek => "qwen3",
+    }
 }
 
-fn tokenizer(family: &str) -> Arc<Tokenizer> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/text").join(family);
+fn tokenizer(format: ToolFormat) -> Arc<Tokenizer> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/text").join(family(format));
     let read = |file: &str| std::fs::read(dir.join(file)).unwrap();
-    Arc::new(Tokenizer::from_bytes(&read("tokenizer.json"), Some(&read("tokenizer_config.json"))).unwrap())
+    let mut json: Value = serde_json::from_slice(&read("tokenizer.json")).unwrap();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    let first = added.iter().filter_map(|token| token["id"].as_u64()).max().unwrap() + 1;
+    let markers: &[&str] = match format {
+        ToolFormat::Deepseek => &[
+            "<｜tool▁calls▁begin｜>",
+            "<｜tool▁calls▁end｜>",
+            "<｜tool▁call▁begin｜>",
+            "<｜tool▁call▁end｜>",
+            "<｜tool▁sep｜>",
+        ],
+        ToolFormat::Hermes
+        | ToolFormat::Qwen3Coder
+        | ToolFormat::MinimaxM2
+        | ToolFormat::Glm4
+        | ToolFormat::KimiK2
+        | ToolFormat::Mistral
+        | ToolFormat::Llama3 => &[],
+    };
+    added.extend((first..).zip(markers).map(|(id, marker)| {
+        json!({"id": id, "content": marker, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    }));
+    let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes(), Some(&read("tokenizer_config.json"))).unwrap();
+    assert!(markers.iter().all(|marker| tokenizer.token_to_id(marker).is_some_and(|id| tokenizer.is_special(id))));
+    Arc::new(tokenizer)
 }
 
 #[test]
 fn tokens_mean_what_the_text_means() {
     for format in ToolFormat::ALL {
-        let Some(family) = family(format) else { continue };
-        let tokenizer = tokenizer(family);
+        let tokenizer = tokenizer(format);
         for case in cases(format) {
             let options = options(format, &case);
             let mut detokenizer = Detokenizer::new(tokenizer.clone(), true, &[]).keeping(options.kept(&tokenizer));
@@ -296,7 +334,28 @@ fn tokens_mean_what_the_text_means() {
             }
             answer.take(parser.push(&detokenizer.finish().unwrap()));
             answer.take(parser.finish());
-            check(&case, &answer, &format!("tokens of {family}, {}", case.name));
+            check(format, &case, &answer, &format!("tokens of {}, {}", format.name(), case.name));
+        }
+    }
+}
+
+#[test]
+fn white_space_costs_no_more_than_its_length() {
+    // A reader that looks at all of the run again with each piece would take minutes.
+    const PIECES: usize = 20_000;
+    let space = " ".repeat(32);
+    for format in ToolFormat::ALL {
+        let marks = reasoning(format);
+        let openers = markers(format).iter().flat_map(|marker| [(*marker).to_owned(), format!("x{marker}")]);
+        let heads = ["", "x", marks.begin(), "{", "{\"name\": \"now\", \"parameters\": {}}"].map(str::to_owned);
+        let calls = cases(format).into_iter().filter(|case| case.name == "one call").map(|case| case.text);
+        for head in heads.into_iter().chain(openers).chain(calls) {
+            let whole = parse(&options(format, &cases(format)[0]), [head.as_str(), space.as_str()]);
+            let run = std::iter::once(head.as_str()).chain(std::iter::repeat_n(space.as_str(), PIECES));
+            let answer = parse(&options(format, &cases(format)[0]), run);
+            assert_eq!(answer.calls.len(), whole.calls.len(), "{format:?}, {head}");
+            assert_eq!(answer.reasoning, whole.reasoning, "{format:?}, {head}");
+            assert!(answer.content.trim_end() == whole.content.trim_end(), "{format:?}, {head}");
         }
     }
 }
@@ -320,6 +379,8 @@ proptest! {
     #[test]
     fn nonsense_is_survived_and_means_the_same_in_pieces(
         format in prop::sample::select(&ToolFormat::ALL),
+        policy in prop::sample::select(&["", "one", "none"]),
+        start in prop::sample::select(&["", "inside", "after"]),
         words in prop::collection::vec(0_usize..40, 0..14),
         places in prop::collection::vec(0_usize..300, 0..8),
     ) {
@@ -333,9 +394,35 @@ proptest! {
             "[CALL_ID]", "<|python_tag|>", "</function>"];
         let all: Vec<&str> = common.into_iter().chain(inner).chain(openers).collect();
         let text: String = words.iter().enumerate().map(|(i, word)| all[(word * 7 + i * 13) % all.len()]).collect();
-        let options = options(format, &cases(format)[0]);
+        let case = Case { policy: policy.to_owned(), start: start.to_owned(), ..Case::default() };
+        let options = options(format, &case);
         let whole = parse(&options, [text.as_str()]);
         let pieces = cut(&text, &places);
         prop_assert_eq!(parse(&options, pieces.iter().map(String::as_str)), whole);
+    }
+
+    /// Parts of a family's answers, one behind the other: no cut matters.
+    #[test]
+    fn broken_answers_mean_the_same_in_pieces(
+        format in prop::sample::select(&ToolFormat::ALL),
+        policy in prop::sample::select(&["", "one", "none"]),
+        start in prop::sample::select(&["", "inside", "after"]),
+        parts in prop::collection::vec((0_usize..100, 0_usize..400, 0_usize..400), 1..4),
+        places in prop::collection::vec(0_usize..600, 0..8),
+    ) {
+        let cases = cases(format);
+        let part = |&(which, from, to): &(usize, usize, usize)| {
+            let text: Vec<char> = cases[which % cases.len()].text.chars().collect();
+            let (from, to) = (from % (text.len() + 1), to % (text.len() + 1));
+            text[from.min(to)..from.max(to)].iter().collect::<String>()
+        };
+        let text: String = parts.iter().map(part).collect();
+        let case = Case { policy: policy.to_owned(), start: start.to_owned(), ..Case::default() };
+        let options = options(format, &case);
+        let whole = parse(&options, [text.as_str()]);
+        let pieces = cut(&text, &places);
+        prop_assert_eq!(parse(&options, pieces.iter().map(String::as_str)), whole.clone(), "{}", text);
+        let characters: Vec<String> = text.chars().map(String::from).collect();
+        prop_assert_eq!(parse(&options, characters.iter().map(String::as_str)), whole, "{}", text);
     }
 }

@@ -181,7 +181,7 @@ fn thinking_is_limited_by_single_tokens_and_ended_by_control_tokens() {
     let plain = kimi.thinking_limit(9, &ParseOptions::default()).unwrap();
 
     assert_eq!((limit.budget, limit.begin, limit.end, limit.open), (9, id("<think>"), id("</think>"), true));
-    assert_eq!(limit.other_ends, [id("<|tool_calls_section_begin|>")]);
+    assert_eq!(limit.other_ends, [id("<|tool_calls_section_begin|>"), id("<|tool_call_begin|>")]);
     assert!(plain.other_ends.is_empty() && !plain.open);
     assert_eq!(conventions("llama").thinking_limit(9, &inside), None);
 }

@@ -95,9 +95,10 @@ fn a_stream_adds_up_to_the_plain_answer_and_sends_arguments_in_pieces() {
     assert_eq!(reason, "tool_calls");
     assert_eq!(message["content"], expected["content"]);
     assert_eq!(message["reasoning_content"], expected["reasoning_content"]);
-    for (call, expected) in
-        message["tool_calls"].as_array().unwrap().iter().zip(expected["tool_calls"].as_array().unwrap())
-    {
+    let (calls, expected) = (&message["tool_calls"], &expected["tool_calls"]);
+    let (calls, expected) = (calls.as_array().unwrap(), expected.as_array().unwrap());
+    assert_eq!((calls.len(), expected.len()), (2, 2));
+    for (call, expected) in calls.iter().zip(expected) {
         assert_eq!(
             (&call["name"], &call["arguments"]),
             (&expected["function"]["name"], &expected["function"]["arguments"])
@@ -248,5 +249,11 @@ fn what_the_model_cannot_do_is_refused() {
     assert_eq!(refused(json!({"tools": null, "tool_choice": "auto"})), "400 invalid_value tool_choice");
     assert_eq!(refused(json!({"tools": [{"type": "function"}]})), "400 invalid_value tools[0].function");
     assert_eq!(refused(json!({"thinking_budget": 5})), "400 unsupported_parameter thinking_budget");
+    assert_eq!(refused(json!({"reasoning_effort": "low"})), "400 unsupported_parameter reasoning_effort");
+    assert_eq!(refused(json!({"reasoning_effort": "banana"})), "400 invalid_value reasoning_effort");
+    let wrong = json!({"thinking_budget": -2, "enable_thinking": false});
+    assert_eq!(refused(wrong), "400 invalid_value thinking_budget");
     assert_eq!(refused(json!({"functions": [{"name": "f"}]})), "400 unsupported_parameter functions");
+    // A model that does not think does as it is told.
+    ask(&server, json!({"enable_thinking": false}));
 }

@@ -14,6 +14,7 @@ use lmx_runtime::runner::{
 };
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, Conventions, TemplateError, TextError, Tokenizer};
+use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -156,6 +157,11 @@ impl Loader {
         if preset.defaults.parameters.thinking_budget.is_some() && !conventions.can_limit_thinking() {
             let reason = "the model does not mark its reasoning with tokens of their own".to_owned();
             return Err(InvalidSetting { key: "parameters.thinking_budget", reason }.into());
+        }
+        let skips = preset.defaults.chat_template_kwargs.get("enable_thinking") == Some(&Value::Bool(false));
+        if skips && !conventions.can_skip_thinking() {
+            let reason = "neither the model's template nor a token of its own could end its reasoning".to_owned();
+            return Err(InvalidSetting { key: "chat_template_kwargs.enable_thinking", reason }.into());
         }
         let mut eos_ids = [blueprint.config.eos_ids.clone(), conventions.end_ids.clone()].concat();
         eos_ids.sort_unstable();

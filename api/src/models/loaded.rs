@@ -1,4 +1,4 @@
-use super::TextPool;
+use super::{TextPool, thinking};
 use crate::error::ApiError;
 use crate::openai::request::{Generation, Prompt, TemplateInput, Thinking, ToolUse};
 use crate::openai::response::{ModelEntry, TokenText};
@@ -115,21 +115,7 @@ impl LoadedModel {
     /// # Errors
     /// [`ApiError::Unsupported`] if the request sets a limit and the model's reasoning cannot be ended.
     pub fn thinking_limit(&self, thinking: Thinking, parse: &ParseOptions) -> Result<Option<ThinkingLimit>, ApiError> {
-        let parts = &self.parts;
-        let own_efforts = || parts.template.as_ref().is_some_and(|template| template.mentions("reasoning_effort"));
-        let budget = match thinking {
-            Thinking::Free => return Ok(None),
-            // For templates that open reasoning all the same, and models that begin it themselves.
-            Thinking::Off => 0,
-            Thinking::Effort(_) if own_efforts() => return Ok(None),
-            Thinking::Asked(tokens) | Thinking::Preset(tokens) | Thinking::Effort(tokens) => tokens,
-        };
-        let limit = parts.conventions.thinking_limit(budget, parse);
-        if limit.is_none() && matches!(thinking, Thinking::Asked(_)) {
-            let reason = format!("the model `{}` does not mark its reasoning with tokens of their own", parts.id);
-            return Err(ApiError::unsupported("thinking_budget", reason));
-        }
-        Ok(limit)
+        thinking::limit(thinking, &self.parts.conventions, self.parts.template.as_ref(), parse)
     }
 
     /// Tokenises a prompt, or checks its ids.

@@ -5,6 +5,7 @@ mod loaded;
 mod registry;
 mod text_files;
 mod text_pool;
+mod thinking;
 
 pub use load::{LoadFailure, Loader, Prepared};
 pub(crate) use loaded::unix_seconds;

@@ -31,6 +31,8 @@ pub struct Conventions {
     reasoning_ids: Option<(u32, u32)>,
     /// The tokens that begin calls, where they are control tokens.
     call_ids: Vec<u32>,
+    /// Whether its chat template can be told that it shall not think.
+    thinking_switch: bool,
 }
 
 /// What in a chat template tells the format of calls. The first one found decides.
@@ -87,6 +89,9 @@ impl Conventions {
             end_ids,
             reasoning_ids: reasoning.and_then(|format| id(format.begin()).zip(id(format.end()))),
             call_ids: openers.filter_map(|text| id(text)).collect(),
+            // The short word may also stand in the text of a prompt.
+            thinking_switch: template
+                .is_some_and(|template| template.mentions("enable_thinking") || template.reads("thinking")),
         }
     }
 
@@ -98,6 +103,11 @@ impl Conventions {
     /// Whether the length of its reasoning can be limited: its markers are single tokens.
     pub fn can_limit_thinking(&self) -> bool {
         self.reasoning_ids.is_some()
+    }
+
+    /// Whether it can be kept from thinking: it never does, its template can be told, or its reasoning can be ended.
+    pub fn can_skip_thinking(&self) -> bool {
+        self.reasoning.is_none() || self.thinking_switch || self.can_limit_thinking()
     }
 
     /// A limit on the reasoning of an answer that is read by `options`; `None` where there cannot be one.

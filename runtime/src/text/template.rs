@@ -130,6 +130,14 @@ impl ChatTemplate {
         self.names.iter().any(|name| self.env.get_template(name).is_ok_and(|found| found.source().contains(text)))
     }
 
+    /// Whether one of the templates reads this variable before it sets it.
+    pub fn reads(&self, variable: &str) -> bool {
+        let reads = |name: &String| {
+            self.env.get_template(name).is_ok_and(|found| found.undeclared_variables(false).contains(variable))
+        };
+        self.names.iter().any(reads)
+    }
+
     /// Makes a prompt.
     ///
     /// The text already holds the special tokens: encode it without adding them again.
@@ -265,6 +273,8 @@ mod tests {
         assert_eq!(render(&files), "config <s>");
         assert!(ChatTemplate::from_files(&files).unwrap().unwrap().mentions("{ bos"));
         assert!(!ChatTemplate::from_files(&files).unwrap().unwrap().mentions("<s>"));
+        assert!(ChatTemplate::from_files(&files).unwrap().unwrap().reads("bos_token"));
+        assert!(!ChatTemplate::from_files(&files).unwrap().unwrap().reads("config"));
         files.json = Some(json.as_bytes());
         assert_eq!(render(&files), "json <s>");
         files.jinja = Some("file {{ bos_token }}");

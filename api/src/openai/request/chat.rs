@@ -1,6 +1,6 @@
 use super::common::Common;
 use super::limits::alternatives;
-use super::thinking::{Thinking, ThinkingFields};
+use super::thinking::{Thinking, ThinkingFields, check_effort};
 use super::tools::{ToolFields, ToolUse};
 use super::{Generation, RequestDefaults, message};
 use crate::error::ApiError;
@@ -129,6 +129,7 @@ impl TemplateFields {
     ) -> Result<TemplateInput, ApiError> {
         let mut kwargs = defaults.chat_template_kwargs.clone();
         if let Some(effort) = self.reasoning_effort {
+            check_effort(&effort)?;
             if effort == "none" {
                 kwargs.insert("enable_thinking".into(), false.into());
             }
@@ -236,6 +237,17 @@ mod tests {
         assert_eq!(kwargs(json!({"enable_thinking": false}))["enable_thinking"], false);
         let both = json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true}});
         assert_eq!(kwargs(both)["enable_thinking"], true);
+    }
+
+    #[test]
+    fn an_unknown_effort_is_refused_unless_it_is_a_variable_of_the_template() {
+        for known in ["none", "minimal", "low", "medium", "high", "xhigh", "max"] {
+            assert!(parts(json!({"reasoning_effort": known})).is_ok(), "{known}");
+        }
+        let error = parts(json!({"reasoning_effort": "banana"})).unwrap_err();
+        assert_eq!((error.code(), error.param()), ("invalid_value", Some("reasoning_effort")));
+        let own = parts(json!({"chat_template_kwargs": {"reasoning_effort": "banana"}})).unwrap();
+        assert_eq!(own.template.kwargs["reasoning_effort"], "banana");
     }
 
     #[test]

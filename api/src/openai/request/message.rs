@@ -158,6 +158,9 @@ impl ToolCall {
     fn for_template(self) -> Value {
         // Clients send arguments as a string of JSON; templates iterate over an object.
         let arguments = match self.function.arguments {
+            // Calls of tools without parameters come back like this from many clients.
+            Value::Null => json!({}),
+            Value::String(text) if text.trim().is_empty() => json!({}),
             Value::String(text) => match serde_json::from_str(&text) {
                 Ok(Value::Object(parsed)) => Value::Object(parsed),
                 Ok(_) | Err(_) => Value::String(text),
@@ -230,6 +233,20 @@ mod tests {
         assert_eq!(call(r#"{"city":"Ulm"}"#)["function"]["arguments"], json!({"city": "Ulm"}));
         assert_eq!(call("not json")["function"]["arguments"], json!("not json"));
         assert_eq!(call("{}")["id"], "c1");
+    }
+
+    #[test]
+    fn missing_arguments_of_earlier_calls_are_an_empty_object() {
+        for function in [
+            json!({"name": "f", "arguments": ""}),
+            json!({"name": "f", "arguments": " \n"}),
+            json!({"name": "f", "arguments": null}),
+            json!({"name": "f", "arguments": {}}),
+            json!({"name": "f"}),
+        ] {
+            let chat = json!([{"role": "assistant", "tool_calls": [{"id": "c1", "function": function}]}]);
+            assert_eq!(render(chat).unwrap()[1]["tool_calls"][0]["function"]["arguments"], json!({}), "{function}");
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub enum Thinking {
     /// As long as it likes.
     #[default]
     Free,
-    /// Not at all.
-    Off,
+    /// Not at all; the field that says so.
+    Off(&'static str),
     /// As many tokens as the request says.
     Asked(u32),
     /// As many as the preset says.
@@ -30,7 +30,8 @@ pub enum Thinking {
 }
 
 impl ThinkingFields {
-    /// Joins what the request, its template variables and the preset say. -1 is no limit.
+    /// Joins what the request, its template variables and the preset say. -1 is no limit. `effort`: one of
+    /// [`EFFORTS`].
     ///
     /// # Errors
     /// [`ApiError::Invalid`] for other numbers below 0.
@@ -40,20 +41,16 @@ impl ThinkingFields {
         effort: Option<&str>,
         defaults: &RequestDefaults,
     ) -> Result<Thinking, ApiError> {
-        let asked = match (self.thinking_budget, self.thinking_token_budget) {
-            (Some(tokens), _) => Some(("thinking_budget", tokens)),
-            (None, tokens) => tokens.map(|tokens| ("thinking_token_budget", tokens)),
-        };
+        // A wrong number is wrong whatever else the request says.
+        let asked = budget("thinking_budget", self.thinking_budget)?;
+        let asked = asked.or(budget("thinking_token_budget", self.thinking_token_budget)?);
+        let effort = EFFORTS.into_iter().find(|(name, _)| Some(*name) == effort);
         if kwargs.get("enable_thinking") == Some(&Value::Bool(false)) {
-            return Ok(Thinking::Off);
+            let by_effort = effort.is_some_and(|(name, _)| name == "none");
+            return Ok(Thinking::Off(if by_effort { "reasoning_effort" } else { "enable_thinking" }));
         }
-        Ok(match (asked, effort.and_then(budget_of), defaults.parameters.thinking_budget) {
-            (Some((_, -1)), ..) => Thinking::Free,
-            (Some((field, tokens)), ..) => {
-                let tokens = u64::try_from(tokens);
-                let tokens = tokens.map_err(|_| ApiError::invalid(field, "neither -1 nor a number of tokens"))?;
-                Thinking::Asked(u32::try_from(tokens).unwrap_or(u32::MAX))
-            }
+        Ok(match (asked, effort.and_then(|(_, tokens)| tokens), defaults.parameters.thinking_budget) {
+            (Some(asked), ..) => asked,
             (None, Some(tokens), _) => Thinking::Effort(tokens),
             (None, None, Some(tokens)) => Thinking::Preset(tokens),
             (None, None, None) => Thinking::Free,
@@ -61,14 +58,37 @@ impl ThinkingFields {
     }
 }
 
-/// Tokens that go with an effort; `high` is no limit. The steps are those that clients of several servers expect.
-fn budget_of(effort: &str) -> Option<u32> {
-    match effort {
-        "minimal" => Some(256),
-        "low" => Some(1024),
-        "medium" => Some(4096),
-        _ => None,
+fn budget(field: &'static str, tokens: Option<i64>) -> Result<Option<Thinking>, ApiError> {
+    Ok(match tokens {
+        None => None,
+        Some(-1) => Some(Thinking::Free),
+        Some(tokens) if tokens < 0 => return Err(ApiError::invalid(field, "neither -1 nor a number of tokens")),
+        Some(tokens) => Some(Thinking::Asked(u32::try_from(tokens).unwrap_or(u32::MAX))),
+    })
+}
+
+/// The values of `reasoning_effort` and the tokens that go with them, where they are a limit. The steps are those that
+/// clients of several servers expect; `none` switches thinking off.
+const EFFORTS: [(&str, Option<u32>); 7] = [
+    ("none", None),
+    ("minimal", Some(256)),
+    ("low", Some(1024)),
+    ("medium", Some(4096)),
+    ("high", None),
+    ("xhigh", None),
+    ("max", None),
+];
+
+/// Checks a `reasoning_effort`. A template with words of its own gets them by `chat_template_kwargs`.
+///
+/// # Errors
+/// [`ApiError::Invalid`] for an unknown one.
+pub(super) fn check_effort(effort: &str) -> Result<(), ApiError> {
+    let known = EFFORTS.map(|(name, _)| name);
+    if known.contains(&effort) {
+        return Ok(());
     }
+    Err(ApiError::invalid("reasoning_effort", format!("`{effort}` is none of {}", known.join(", "))))
 }
 
 #[cfg(test)]
@@ -95,8 +115,20 @@ mod tests {
         assert_eq!(of(json!({}), Some("high")), Thinking::Preset(70));
         assert_eq!(of(json!({}), None), Thinking::Preset(70));
         let off = resolve(json!({"thinking_budget": 5}), json!({"enable_thinking": false}), None);
-        assert_eq!(off, Ok(Thinking::Off));
-        let error = resolve(json!({"thinking_token_budget": -2}), json!({}), None).unwrap_err();
-        assert_eq!(error.param(), Some("thinking_token_budget"));
+        assert_eq!(off, Ok(Thinking::Off("enable_thinking")));
+        let off = resolve(json!({}), json!({"enable_thinking": false}), Some("none"));
+        assert_eq!(off, Ok(Thinking::Off("reasoning_effort")));
+    }
+
+    #[test]
+    fn a_wrong_budget_is_refused_whatever_else_is_said() {
+        for field in ["thinking_budget", "thinking_token_budget"] {
+            for enabled in [true, false] {
+                let error = resolve(json!({field: -2}), json!({"enable_thinking": enabled}), Some("low")).unwrap_err();
+                assert_eq!(error.param(), Some(field));
+            }
+        }
+        let both = json!({"thinking_budget": 5, "thinking_token_budget": -2});
+        assert_eq!(resolve(both, json!({}), None).unwrap_err().param(), Some("thinking_token_budget"));
     }
 }

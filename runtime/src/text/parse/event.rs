@@ -1,6 +1,7 @@
 //! What the text of an answer turned out to be, and who collects it.
 
 use super::options::IdStyle;
+use std::collections::HashSet;
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct Sink {
     out: Vec<Parsed>,
     ids: IdStyle,
     key: u64,
+    /// Ids that calls have.
+    given: HashSet<String>,
     calls: usize,
     /// The tool of the call that has begun and not ended.
     open: Option<String>,
@@ -49,7 +52,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(ids: IdStyle, key: u64) -> Self {
-        Self { out: Vec::new(), ids, key, calls: 0, open: None, reported: 0 }
+        Self { out: Vec::new(), ids, key, given: HashSet::new(), calls: 0, open: None, reported: 0 }
     }
 
     pub(super) fn take(&mut self) -> Vec<Parsed> {
@@ -72,10 +75,13 @@ impl Sink {
         }
     }
 
-    /// Begins a call. Without an id of the model's own it gets one in the style of its family.
+    /// Begins a call. An id of the model's own stays if it has the form of the family and no other call has it.
     pub(super) fn begin(&mut self, name: &str, id: Option<String>) {
         let index = self.calls;
-        let id = id.unwrap_or_else(|| self.ids.id(self.key, index, name));
+        let own = id.into_iter().filter(|id| self.ids.fits(id));
+        let made = (index..).map(|index| self.ids.id(self.key, index, name));
+        let id = own.chain(made).find(|id| !self.given.contains(id)).expect("made ids differ, and few are given");
+        self.given.insert(id.clone());
         self.calls += 1;
         self.reported += 1;
         self.open = Some(name.to_owned());

@@ -3,7 +3,8 @@
 use super::event::Sink;
 use super::feed::Feed;
 use super::options::{CallOptions, ToolFormat};
-use super::{deepseek, glm, hermes, kimi, llama, mistral, tagged};
+use super::section::{Naming, Section};
+use super::{glm, hermes, llama, mistral, section, tagged};
 use std::fmt::Debug;
 
 /// The markers of a format.
@@ -17,7 +18,9 @@ pub(super) struct Markers {
     pub(super) closers: &'static [&'static str],
     /// All others.
     pub(super) inner: &'static [&'static str],
-    /// Whether they are control tokens: such text is never anything else.
+    /// Breaks and inner ones that are left out of an answer even where no call has begun.
+    pub(super) strays: &'static [&'static str],
+    /// Whether openers, closers and strays are control tokens: such text is never anything else, and ends reasoning.
     pub(super) control: bool,
 }
 
@@ -37,7 +40,7 @@ pub(super) enum Progress {
     Again,
     /// The call or section has ended: what follows is content again.
     Done,
-    /// This is no call after all, and nothing is wrong with that.
+    /// This is no call, or not another one, and nothing is wrong with that: what was read of it is content.
     Plain,
     /// The call is malformed; why.
     Broken(String),
@@ -80,10 +83,10 @@ impl ToolFormat {
             Self::Qwen3Coder => &tagged::QWEN3_CODER,
             Self::MinimaxM2 => &tagged::MINIMAX_M2,
             Self::Glm4 => &glm::MARKERS,
-            Self::KimiK2 => &kimi::MARKERS,
+            Self::KimiK2 => &section::KIMI_K2,
             Self::Mistral => &mistral::MARKERS,
             Self::Llama3 => &llama::MARKERS,
-            Self::Deepseek => &deepseek::MARKERS,
+            Self::Deepseek => &section::DEEPSEEK,
         }
     }
 }
@@ -96,20 +99,10 @@ impl CallOptions {
             ToolFormat::Qwen3Coder => Box::new(tagged::Tagged::new(&tagged::QWEN3_CODER_TAGS, tools)),
             ToolFormat::MinimaxM2 => Box::new(tagged::Tagged::new(&tagged::MINIMAX_M2_TAGS, tools)),
             ToolFormat::Glm4 => Box::new(glm::Glm::new(tools)),
-            ToolFormat::KimiK2 => Box::new(kimi::Kimi::default()),
+            ToolFormat::KimiK2 => Box::new(Section::new(&section::KIMI_K2, Naming::Counted)),
             ToolFormat::Mistral => Box::new(mistral::Mistral::default()),
             ToolFormat::Llama3 => Box::new(llama::Llama::new(tools)),
-            ToolFormat::Deepseek => Box::new(deepseek::Deepseek::default()),
+            ToolFormat::Deepseek => Box::new(Section::new(&section::DEEPSEEK, Naming::Typed)),
         }
     }
-}
-
-/// Why a call is malformed that names no tool. What stands there instead is given back, not repeated here.
-pub(super) const NO_NAME: &str = "a call does not begin with the name of a tool";
-
-/// Whether a text can be the name of a tool.
-pub(super) fn is_name(text: &str) -> bool {
-    const LONGEST: usize = 256;
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '{' | '}' | '"');
-    !text.is_empty() && text.len() <= LONGEST && !text.contains(odd)
 }

@@ -3,7 +3,8 @@
 
 use super::event::Sink;
 use super::feed::Feed;
-use super::format::{CallFormat, Markers, NO_NAME, Progress, is_name};
+use super::format::{CallFormat, Markers, Progress};
+use super::head::{Found, Head, NO_NAME, TOO_LONG};
 use super::tools::Tools;
 use super::written_arguments::{Values, WrittenArguments};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(super) const MARKERS: Markers = Markers {
     breaks: &[],
     closers: &[END],
     inner: &[KEY, KEY_END, VALUE, VALUE_END],
+    strays: &[],
     control: false,
 };
 
@@ -32,35 +34,26 @@ pub(super) struct Glm {
 
 #[derive(Debug)]
 enum At {
-    Name,
+    Name(Head),
     Pairs,
-    Key(String),
+    Key(Head),
     ValueTag(String),
     Value,
 }
 
 impl Glm {
     pub(super) fn new(tools: Arc<Tools>) -> Self {
-        Self { tools, at: At::Name, name: String::new(), arguments: WrittenArguments::new(Values::Json) }
+        Self {
+            tools,
+            at: At::Name(Head::default()),
+            name: String::new(),
+            arguments: WrittenArguments::new(Values::Json),
+        }
     }
 
     fn go(&mut self, at: At) -> Progress {
         self.at = at;
         Progress::Again
-    }
-
-    fn name(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
-        let (text, marker) = feed.before(&[KEY, END]);
-        self.name.push_str(&text);
-        let name = self.name.trim();
-        match marker {
-            None if name.is_empty() || is_name(name) => Progress::Wait,
-            Some(_) if is_name(name) => {
-                sink.begin(name, None);
-                if marker == Some(0) { self.go(At::Key(String::new())) } else { self.end(sink) }
-            }
-            Some(_) | None => Progress::Broken(NO_NAME.to_owned()),
-        }
     }
 
     fn pairs(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
@@ -69,11 +62,9 @@ impl Glm {
         }
         match feed.take_next(&[KEY, END]) {
             None => Progress::Wait,
-            Some(Some(0)) => self.go(At::Key(String::new())),
+            Some(Some(0)) => self.go(At::Key(Head::default())),
             Some(Some(_)) => self.end(sink),
-            Some(None) => {
-                Progress::Broken(format!("text that is no argument stands in the call of `{}`", self.name.trim()))
-            }
+            Some(None) => Progress::Broken(format!("text that is no argument stands in the call of `{}`", self.name)),
         }
     }
 
@@ -91,19 +82,24 @@ impl CallFormat for Glm {
 
     fn step(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
         match &mut self.at {
-            At::Name => self.name(feed, sink),
-            At::Pairs => self.pairs(feed, sink),
-            At::Key(key) => {
-                let (text, ended) = feed.before(&[KEY_END]);
-                key.push_str(&text);
-                match ended {
-                    None => Progress::Wait,
-                    Some(_) => {
-                        let key = key.trim().to_owned();
-                        self.go(At::ValueTag(key))
-                    }
+            At::Name(name) => match name.read_name(feed, &[KEY, END]) {
+                Found::Open => Progress::Wait,
+                Found::Whole(which) => {
+                    self.name = name.text().to_owned();
+                    sink.begin(&self.name, None);
+                    if which == 0 { self.go(At::Key(Head::default())) } else { self.end(sink) }
                 }
-            }
+                Found::Bad => Progress::Broken(NO_NAME.to_owned()),
+            },
+            At::Pairs => self.pairs(feed, sink),
+            At::Key(key) => match key.read(feed, &[KEY_END]) {
+                Found::Open => Progress::Wait,
+                Found::Whole(_) => {
+                    let key = key.text().to_owned();
+                    self.go(At::ValueTag(key))
+                }
+                Found::Bad => Progress::Broken(TOO_LONG.to_owned()),
+            },
             At::ValueTag(key) => {
                 if feed.skip_space().is_none() {
                     return Progress::Wait;
@@ -112,7 +108,7 @@ impl CallFormat for Glm {
                     None => Progress::Wait,
                     Some(None) => Progress::Broken(format!("the argument `{key}` has no value")),
                     Some(Some(_)) => {
-                        self.arguments.key(self.name.trim(), key, &self.tools, sink);
+                        self.arguments.key(&self.name, key, &self.tools, sink);
                         self.go(At::Value)
                     }
                 }

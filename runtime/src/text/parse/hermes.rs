@@ -6,11 +6,14 @@ use super::format::{CallFormat, Markers, Progress};
 use super::json_call::JsonCall;
 use super::json_value::Fence;
 
-pub(super) const MARKERS: Markers =
-    Markers { openers: &["<tool_call>"], breaks: &[], closers: &["</tool_call>"], inner: &[], control: false };
+const BEGIN: &str = "<tool_call>";
+const END: &str = "</tool_call>";
 
-/// The end marker may be a part of an argument, so it counts outside of strings only.
-const FENCE: Fence = Fence { markers: MARKERS.closers, in_strings: false };
+pub(super) const MARKERS: Markers =
+    Markers { openers: &[BEGIN], breaks: &[], closers: &[END], inner: &[], strays: &[], control: false };
+
+/// The markers may be a part of an argument, so they count outside of strings only.
+const FENCE: Fence<'_> = Fence { markers: &[END, BEGIN], in_strings: false };
 
 #[derive(Debug, Default)]
 pub(super) struct Hermes {
@@ -40,7 +43,7 @@ impl CallFormat for Hermes {
                 self.open(0);
                 Progress::Again
             }
-            Some(_) => match feed.take_next(MARKERS.closers) {
+            Some(_) => match feed.take_next(&[END]) {
                 None => Progress::Wait,
                 Some(_) => Progress::Done,
             },

@@ -31,7 +31,7 @@ impl JsonArguments {
     }
 
     /// Reads on. `Done`: the call is reported, and nothing behind it is read.
-    pub(super) fn step(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence) -> Progress {
+    pub(super) fn step(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence<'_>) -> Progress {
         match self.at {
             At::Opening => self.open(feed, sink, fence),
             At::Object => self.object(feed, sink, fence),
@@ -39,7 +39,7 @@ impl JsonArguments {
         }
     }
 
-    fn open(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence) -> Progress {
+    fn open(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence<'_>) -> Progress {
         let Some(next) = feed.skip_space() else { return Progress::Wait };
         for marker in fence.markers {
             match feed.next_is(marker) {
@@ -59,7 +59,7 @@ impl JsonArguments {
         Progress::Again
     }
 
-    fn object(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence) -> Progress {
+    fn object(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence<'_>) -> Progress {
         let (text, scan) = self.value.scan(feed, fence);
         sink.arguments(&text);
         match scan {
@@ -77,7 +77,7 @@ impl JsonArguments {
         Progress::Done
     }
 
-    fn other(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence) -> Progress {
+    fn other(&mut self, feed: &mut Feed, sink: &mut Sink, fence: Fence<'_>) -> Progress {
         match self.value.scan(feed, fence).1 {
             Scan::More => Progress::Wait,
             Scan::Broken | Scan::Fenced | Scan::Whole => match object_text(self.value.text()) {

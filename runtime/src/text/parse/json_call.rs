@@ -2,7 +2,8 @@
 
 use super::event::Sink;
 use super::feed::Feed;
-use super::format::{Progress, is_name};
+use super::format::Progress;
+use super::head::is_name;
 use super::json_arguments::{JsonArguments, object_text};
 use super::json_value::{Fence, JsonValue, Scan};
 
@@ -15,7 +16,7 @@ const OTHERS: [&str; 3] = ["name", "id", "type"];
 #[derive(Debug)]
 pub(super) struct JsonCall {
     at: At,
-    fence: Fence,
+    fence: Fence<'static>,
     name: Option<String>,
     id: Option<String>,
     /// Arguments that came before the name.
@@ -35,7 +36,7 @@ enum At {
 }
 
 impl JsonCall {
-    pub(super) fn new(fence: Fence) -> Self {
+    pub(super) fn new(fence: Fence<'static>) -> Self {
         Self { at: At::Open, fence, name: None, id: None, early: None, reported: false }
     }
 
@@ -71,6 +72,11 @@ impl JsonCall {
             At::Colon(key) | At::Value(key, _) => ARGUMENTS.contains(&key.as_str()) || OTHERS.contains(&key.as_str()),
             At::Open | At::Key | At::KeyText(_) | At::Arguments(_) | At::Comma => true,
         }
+    }
+
+    /// Whether the call has been reported: what follows in its object changes nothing.
+    pub(super) fn is_reported(&self) -> bool {
+        self.reported
     }
 
     /// The name of the tool, once it is read.
@@ -161,6 +167,8 @@ impl JsonCall {
     fn finish(&mut self, feed: &mut Feed, sink: &mut Sink) -> Progress {
         feed.advance(1);
         if self.reported {
+            // The bracket is read for good, whatever is wrong behind it.
+            feed.settle();
             return Progress::Done;
         }
         let Some(name) = &self.name else { return Progress::Broken("a call without a name".to_owned()) };

@@ -17,8 +17,8 @@ pub(super) struct JsonValue {
 
 /// Markers that end a value however incomplete it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fence {
-    pub(super) markers: &'static [&'static str],
+pub(super) struct Fence<'a> {
+    pub(super) markers: &'a [&'static str],
     /// Whether they count inside of strings too: control tokens do, text does not.
     pub(super) in_strings: bool,
 }
@@ -38,7 +38,7 @@ pub(super) enum Scan {
 
 impl JsonValue {
     /// Reads on; the value begins with the first character that is read. Returns what was read now.
-    pub(super) fn scan(&mut self, feed: &mut Feed, fence: Fence) -> (String, Scan) {
+    pub(super) fn scan(&mut self, feed: &mut Feed, fence: Fence<'_>) -> (String, Scan) {
         let (rest, ended) = (feed.rest(), feed.has_ended());
         let (mut taken, mut scan) = (0, Scan::More);
         for (at, c) in rest.char_indices() {
@@ -83,7 +83,7 @@ impl JsonValue {
     }
 
     /// Whether the fence stands here (`Fenced`), may stand here (`More`), or does not.
-    fn fenced(&self, rest: &str, ended: bool, fence: Fence) -> Option<Scan> {
+    fn fenced(&self, rest: &str, ended: bool, fence: Fence<'_>) -> Option<Scan> {
         if self.in_string && !fence.in_strings {
             return None;
         }
@@ -140,7 +140,7 @@ impl JsonValue {
 mod tests {
     use super::*;
 
-    const FENCE: Fence = Fence { markers: &["</x>"], in_strings: false };
+    const FENCE: Fence<'_> = Fence { markers: &["</x>"], in_strings: false };
 
     fn scan(text: &str) -> (String, Scan) {
         let mut feed = Feed::default();

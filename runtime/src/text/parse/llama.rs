@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 const TAG: &str = "<|python_tag|>";
 
-pub(super) const MARKERS: Markers = Markers { openers: &[TAG], breaks: &[], closers: &[], inner: &[], control: true };
+pub(super) const MARKERS: Markers =
+    Markers { openers: &[TAG], breaks: &[], closers: &[], inner: &[], strays: &[], control: true };
 
-const FENCE: Fence = Fence { markers: &[TAG], in_strings: true };
+const FENCE: Fence<'_> = Fence { markers: &[TAG], in_strings: true };
 
 #[derive(Debug)]
 pub(super) struct Llama {
@@ -33,9 +34,14 @@ impl Llama {
         self.bare = bare;
     }
 
+    /// The object that is being read, if it may still turn out to be an answer of its own.
+    fn doubtful(&self) -> Option<&JsonCall> {
+        self.call.as_ref().filter(|call| self.bare && !call.is_reported())
+    }
+
     /// Whether the object cannot be a call of one of the tools.
     fn is_plain(&self) -> bool {
-        let Some(call) = self.call.as_ref().filter(|_| self.bare) else { return false };
+        let Some(call) = self.doubtful() else { return false };
         !call.may_be_a_call() || call.name().is_some_and(|name| !self.tools.has(name))
     }
 }
@@ -55,7 +61,7 @@ impl CallFormat for Llama {
                     self.call = None;
                     Progress::Again
                 }
-                Progress::Broken(_) if self.bare && !sink.in_call() => Progress::Plain,
+                Progress::Broken(_) if self.doubtful().is_some() && !sink.in_call() => Progress::Plain,
                 other => other,
             };
         }
@@ -86,6 +92,6 @@ impl CallFormat for Llama {
     }
 
     fn may_be_plain(&self) -> bool {
-        self.bare
+        self.doubtful().is_some()
     }
 }

@@ -3,7 +3,8 @@
 
 use super::event::Sink;
 use super::feed::Feed;
-use super::format::{CallFormat, Markers, NO_NAME, Progress, is_name};
+use super::format::{CallFormat, Markers, Progress};
+use super::head::{Found, Head, NO_NAME, TOO_LONG};
 use super::json_arguments::JsonArguments;
 use super::json_call::JsonCall;
 use super::json_value::Fence;
@@ -12,29 +13,44 @@ const CALLS: &str = "[TOOL_CALLS]";
 const ID: &str = "[CALL_ID]";
 const ARGUMENTS: &str = "[ARGS]";
 
-pub(super) const MARKERS: Markers =
-    Markers { openers: &[CALLS], breaks: &[], closers: &[], inner: &[ID, ARGUMENTS], control: true };
+pub(super) const MARKERS: Markers = Markers {
+    openers: &[CALLS],
+    breaks: &[],
+    closers: &[],
+    inner: &[ID, ARGUMENTS],
+    // People write such words in brackets too.
+    strays: &[],
+    control: true,
+};
 
-const FENCE: Fence = Fence { markers: &[CALLS], in_strings: true };
-/// Letters and digits of an id.
-const ID_LEN: usize = 9;
+/// The marker may be a part of an argument, so it counts outside of strings only.
+const FENCE: Fence<'_> = Fence { markers: &[CALLS], in_strings: false };
 
 #[derive(Debug, Default)]
 pub(super) struct Mistral {
     at: At,
-    name: String,
 }
 
 #[derive(Debug, Default)]
 enum At {
     #[default]
     Start,
-    /// In a list, before an object or behind it.
-    List,
-    Item(JsonCall),
-    Name,
-    Id(String),
+    /// Before an object or behind it.
+    Objects(Around),
+    Object(Around, JsonCall),
+    Name(Head),
+    /// The name, and the id behind it.
+    Id(String, Head),
     Arguments(JsonArguments),
+}
+
+/// What objects stand in.
+#[derive(Debug, Clone, Copy)]
+enum Around {
+    /// A list, which says where they end.
+    List,
+    /// Nothing: what is no object is content.
+    Nothing,
 }
 
 impl Mistral {
@@ -43,38 +59,25 @@ impl Mistral {
         Progress::Again
     }
 
-    fn list(&mut self, feed: &mut Feed) -> Progress {
-        match feed.skip_space() {
-            None => Progress::Wait,
-            Some('{') => self.go(At::Item(JsonCall::new(FENCE))),
-            Some(',') => {
+    fn objects(&mut self, around: Around, feed: &mut Feed) -> Progress {
+        match (feed.skip_space(), around) {
+            (None, _) => Progress::Wait,
+            (Some('{'), _) => self.go(At::Object(around, JsonCall::new(FENCE))),
+            (Some(','), _) => {
                 feed.advance(1);
                 Progress::Again
             }
-            Some(']') => {
+            (Some(']'), Around::List) => {
                 feed.advance(1);
                 Progress::Done
             }
-            Some(_) => Progress::Broken("text that is no call stands in the list of calls".to_owned()),
+            (Some(_), Around::List) => Progress::Broken("text that is no call stands in the list of calls".to_owned()),
+            (Some(_), Around::Nothing) => Progress::Plain,
         }
     }
 
-    fn name(&mut self, feed: &mut Feed) -> Progress {
-        let (text, marker) = feed.before(&[ARGUMENTS, ID, CALLS, "{"]);
-        self.name.push_str(&text);
-        let name = self.name.trim().to_owned();
-        match marker {
-            None if name.is_empty() || is_name(&name) => Progress::Wait,
-            Some(0 | 1 | 3) if is_name(&name) => {
-                if marker == Some(3) {
-                    // The bracket belongs to the arguments.
-                    feed.retreat(1);
-                }
-                let id = marker == Some(1);
-                self.go(if id { At::Id(String::new()) } else { At::Arguments(JsonArguments::new(name, None)) })
-            }
-            Some(_) | None => Progress::Broken(NO_NAME.to_owned()),
-        }
+    fn arguments(&mut self, name: String, id: Option<String>) -> Progress {
+        self.go(At::Arguments(JsonArguments::new(name, id)))
     }
 }
 
@@ -87,44 +90,59 @@ impl CallFormat for Mistral {
         match &mut self.at {
             At::Start => match feed.skip_space() {
                 None => Progress::Wait,
-                Some('{') => self.go(At::Item(JsonCall::new(FENCE))),
+                Some('{') => self.go(At::Objects(Around::Nothing)),
                 // A second marker says nothing new.
                 Some('[') => match feed.take_next(&[CALLS]) {
                     None => Progress::Wait,
                     Some(Some(_)) => Progress::Again,
                     Some(None) => {
                         feed.advance(1);
-                        self.go(At::List)
+                        self.go(At::Objects(Around::List))
                     }
                 },
-                Some(_) => self.go(At::Name),
+                Some(_) => self.go(At::Name(Head::default())),
             },
-            At::List => self.list(feed),
-            At::Item(call) => match call.step(feed, sink) {
-                Progress::Done => self.go(At::List),
+            &mut At::Objects(around) => self.objects(around, feed),
+            At::Object(around, call) => match call.step(feed, sink) {
+                Progress::Done => {
+                    let around = *around;
+                    self.go(At::Objects(around))
+                }
                 other => other,
             },
-            At::Name => self.name(feed),
-            At::Id(id) => {
-                let (text, marker) = feed.before(&[ARGUMENTS, CALLS]);
-                id.push_str(&text);
-                let known = id.trim().to_owned();
-                match marker {
-                    None => Progress::Wait,
-                    Some(0) => {
-                        let fits = known.len() == ID_LEN && known.bytes().all(|byte| byte.is_ascii_alphanumeric());
-                        let name = self.name.trim().to_owned();
-                        self.go(At::Arguments(JsonArguments::new(name, fits.then_some(known))))
-                    }
-                    Some(_) => Progress::Broken(format!("the call of `{}` has no arguments", self.name.trim())),
+            At::Name(name) => match name.read_name(feed, &[ARGUMENTS, ID, "{", CALLS]) {
+                Found::Open => Progress::Wait,
+                Found::Whole(0) => {
+                    let name = name.text().to_owned();
+                    self.arguments(name, None)
                 }
-            }
+                Found::Whole(1) => {
+                    let name = name.text().to_owned();
+                    self.go(At::Id(name, Head::default()))
+                }
+                Found::Whole(2) => {
+                    // The bracket belongs to the arguments.
+                    feed.retreat(1);
+                    let name = name.text().to_owned();
+                    self.arguments(name, None)
+                }
+                Found::Whole(_) | Found::Bad => Progress::Broken(NO_NAME.to_owned()),
+            },
+            At::Id(name, id) => match id.read(feed, &[ARGUMENTS, CALLS]) {
+                Found::Open => Progress::Wait,
+                Found::Whole(0) => {
+                    let (name, id) = (std::mem::take(name), id.text().to_owned());
+                    self.arguments(name, Some(id))
+                }
+                Found::Whole(_) => Progress::Broken(format!("the call of `{name}` has no arguments")),
+                Found::Bad => Progress::Broken(TOO_LONG.to_owned()),
+            },
             // What follows is content, or the next marker.
             At::Arguments(arguments) => arguments.step(feed, sink, FENCE),
         }
     }
 
     fn is_between(&self) -> bool {
-        matches!(self.at, At::Start | At::List)
+        matches!(self.at, At::Start | At::Objects(_))
     }
 }

@@ -1,19 +1,19 @@
 //! The conventions of model families: what in the text of an answer is reasoning, what calls a tool, what is content.
 
-mod deepseek;
 mod event;
 mod feed;
 mod format;
 mod glm;
+mod head;
 mod hermes;
 mod json_arguments;
 mod json_call;
 mod json_value;
-mod kimi;
 mod llama;
 mod mistral;
 mod options;
 mod parser;
+mod section;
 mod tagged;
 mod tools;
 mod watch;

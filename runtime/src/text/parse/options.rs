@@ -1,5 +1,6 @@
 //! How the text of an answer is to be read.
 
+use super::head::is_name;
 use super::tools::Tools;
 use crate::text::Tokenizer;
 use schemars::JsonSchema;
@@ -233,6 +234,20 @@ pub(super) enum IdStyle {
 }
 
 impl IdStyle {
+    /// Whether an id that the model wrote has this form.
+    pub(super) fn fits(self, id: &str) -> bool {
+        const LONGEST: usize = 64;
+        match self {
+            Self::OpenAi => id.len() <= LONGEST && id.strip_prefix("call_").is_some_and(is_alphanumeric),
+            Self::Mistral => id.len() == 9 && is_alphanumeric(id),
+            Self::Kimi => {
+                let parts = id.strip_prefix("functions.").and_then(|rest| rest.rsplit_once(':'));
+                let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                parts.is_some_and(|(name, index)| is_name(name) && is_number(index))
+            }
+        }
+    }
+
     pub(super) fn id(self, key: u64, index: usize, name: &str) -> String {
         match self {
             Self::OpenAi => format!("call_{}", letters(key, index, 24)),
@@ -240,6 +255,10 @@ impl IdStyle {
             Self::Kimi => format!("functions.{name}:{index}"),
         }
     }
+}
+
+fn is_alphanumeric(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Letters and digits that scatter with the key and the index.
@@ -289,9 +308,25 @@ mod tests {
         let id = |style: IdStyle, key, index| style.id(key, index, "f");
         assert_eq!(id(IdStyle::Kimi, 1, 2), "functions.f:2");
         let mistral = id(IdStyle::Mistral, 1, 0);
-        assert!(mistral.len() == 9 && mistral.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{mistral}");
+        assert!(mistral.len() == 9 && IdStyle::Mistral.fits(&mistral), "{mistral}");
         let all = [(1, 0), (1, 1), (2, 0), (2, 1)].map(|(key, index)| id(IdStyle::OpenAi, key, index));
         assert!(all.iter().all(|id| id.len() == 29 && id.starts_with("call_")), "{all:?}");
         assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+        assert!(all.iter().all(|id| IdStyle::OpenAi.fits(id)) && IdStyle::Kimi.fits(&id(IdStyle::Kimi, 1, 2)));
+    }
+
+    #[test]
+    fn an_id_of_another_form_does_not_fit() {
+        let long = format!("call_{}", "7".repeat(60));
+        for id in ["", "7", "call_", "call_a b", "call_\"", "tool_7", &long] {
+            assert!(!IdStyle::OpenAi.fits(id), "{id}");
+        }
+        for id in ["", "abcdefgh", "abcdefghij", "abcd-fghi", "äbcdefgh"] {
+            assert!(!IdStyle::Mistral.fits(id), "{id}");
+        }
+        for id in ["now:0", "functions.now", "functions.:0", "functions.now:", "functions.now:x", "functions.a b:0"] {
+            assert!(!IdStyle::Kimi.fits(id), "{id}");
+        }
+        assert!(IdStyle::Kimi.fits("functions.a.b:c:12") && IdStyle::OpenAi.fits("call_7"));
     }
 }

@@ -8,8 +8,9 @@ use super::watch::{Role, Watch};
 
 /// Reads one answer.
 ///
-/// The pieces that come out, joined by kind, do not depend on how the text was cut. Markers never come out. White space
-/// around reasoning and calls belongs to them and is left out; that inside of content stays as it is.
+/// The pieces that come out, joined by kind, do not depend on how the text was cut. Markers do not come out, except
+/// that reasoning may mention those of calls that are ordinary text. White space around reasoning and calls belongs to
+/// them and is left out; that inside of content stays as it is.
 #[derive(Debug)]
 pub struct Parser {
     feed: Feed,
@@ -199,7 +200,10 @@ impl Parser {
         self.mode = Mode::Answer;
         let Some(calls) = &mut self.calls else { return };
         if calls.policy == CallPolicy::None {
-            self.sink.malformed("a tool was called although `tool_choice` is `none`".to_owned());
+            // A section and each call in it open: one warning is enough.
+            if !self.broken {
+                self.sink.malformed("a tool was called although `tool_choice` is `none`".to_owned());
+            }
             self.broken = true;
             return;
         }
@@ -210,18 +214,16 @@ impl Parser {
 
     /// Begins a call that no marker announces; whether to go on, if that decides it.
     fn bare_call(&mut self) -> Option<bool> {
-        let calls = self.calls.as_mut().filter(|calls| calls.policy != CallPolicy::None)?;
+        let calls = self.calls.as_ref().filter(|calls| calls.policy != CallPolicy::None)?;
         let opener = calls.format.bare_opener().filter(|_| !self.content.visible && !self.broken)?;
-        match self.feed.rest().trim_start().chars().next() {
+        let next = self.feed.skip_space();
+        let space = self.feed.unsettled().to_owned();
+        self.feed.settle();
+        self.say(&space);
+        match next {
             Some(next) if next == opener => {
-                let space = self.feed.rest().len() - self.feed.rest().trim_start().len();
-                let (space, _) = self.feed.rest().split_at(space);
-                let space = space.to_owned();
-                self.feed.advance(space.len());
-                self.feed.settle();
-                calls.format.open_bare();
+                self.calls.as_mut()?.format.open_bare();
                 self.mode = Mode::Call;
-                self.say(&space);
                 Some(true)
             }
             None if !self.feed.has_ended() => Some(false),
@@ -240,8 +242,8 @@ impl Parser {
             self.feed.settle();
             self.content.visible = false;
             self.content.trims = true;
-            self.over = calls.policy == CallPolicy::One && !self.sink.in_call();
         }
+        let one = calls.policy == CallPolicy::One;
         match progress {
             Progress::Wait => return false,
             Progress::Again => {}
@@ -257,6 +259,7 @@ impl Parser {
             }
             Progress::Broken(reason) => self.break_call(reason),
         }
+        self.over = one && self.sink.calls() > 0 && !self.sink.in_call();
         true
     }
 
@@ -299,16 +302,15 @@ impl Parser {
             return;
         }
         content.trims = false;
-        content.held.push_str(text);
-        if !content.visible && content.held.trim().is_empty() {
-            return;
+        // White space before a call belongs to the call, and before all text maybe to reasoning.
+        let holds = self.calls.is_some() || !content.visible;
+        let shown = if holds { text.trim_end() } else { text };
+        if !shown.is_empty() {
+            (content.visible, content.ever) = (true, true);
+            self.sink.content(&std::mem::take(&mut content.held));
+            self.sink.content(shown);
         }
-        (content.visible, content.ever) = (true, true);
-        // White space before a call belongs to the call.
-        let len = if self.calls.is_some() { content.held.trim_end().len() } else { content.held.len() };
-        let rest = content.held.split_off(len);
-        let text = std::mem::replace(&mut content.held, rest);
-        self.sink.content(&text);
+        content.held.push_str(&text[shown.len()..]);
     }
 }
 
@@ -328,9 +330,11 @@ impl Thought {
             sink.reasoning("\n");
         }
         (self.visible, self.ever) = (true, true);
-        self.held.push_str(text);
-        let rest = self.held.split_off(self.held.trim_end().len());
-        sink.reasoning(&self.held);
-        self.held = rest;
+        let shown = text.trim_end();
+        if !shown.is_empty() {
+            sink.reasoning(&std::mem::take(&mut self.held));
+            sink.reasoning(shown);
+        }
+        self.held.push_str(&text[shown.len()..]);
     }
 }

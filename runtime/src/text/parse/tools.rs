@@ -1,6 +1,7 @@
 //! The tools of a request, as far as reading a call needs them.
 
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// Names and argument schemas of the tools of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,9 +22,6 @@ pub(super) enum Kind {
     Null,
     String,
 }
-
-/// How deep schemas are looked into, so that one that refers to itself ends.
-const MAX_DEPTH: usize = 8;
 
 impl Tools {
     /// Reads the `tools` of a request: objects with `function.name` and `function.parameters`. Others are passed over.
@@ -46,7 +44,7 @@ impl Tools {
         let Some((_, root)) = self.list.iter().find(|(known, _)| known == tool) else { return Vec::new() };
         let mut kinds = Vec::new();
         if let Some(schema) = root.get("properties").and_then(|properties| properties.get(parameter)) {
-            collect(schema, root, 0, &mut kinds);
+            collect(schema, root, &mut kinds);
         }
         kinds.sort_unstable();
         kinds.dedup();
@@ -54,21 +52,20 @@ impl Tools {
     }
 }
 
-fn collect(schema: &Value, root: &Value, depth: usize, kinds: &mut Vec<Kind>) {
-    let Some(schema) = schema.as_object().filter(|_| depth < MAX_DEPTH) else { return };
-    match schema.get("type") {
-        Some(Value::String(word)) => kinds.extend(kind(word)),
-        Some(Value::Array(words)) => kinds.extend(words.iter().filter_map(Value::as_str).filter_map(kind)),
-        _ => from_values(schema, kinds),
-    }
-    for branches in ["anyOf", "oneOf", "allOf"] {
-        for branch in schema.get(branches).and_then(Value::as_array).into_iter().flatten() {
-            collect(branch, root, depth + 1, kinds);
+/// Looks at each part of a schema once, so that one that refers to itself ends.
+fn collect<'a>(schema: &'a Value, root: &'a Value, kinds: &mut Vec<Kind>) {
+    let (mut ahead, mut seen) = (vec![schema], HashSet::new());
+    while let Some(part) = ahead.pop() {
+        let Some(schema) = part.as_object().filter(|_| seen.insert(std::ptr::from_ref(part))) else { continue };
+        match schema.get("type") {
+            Some(Value::String(word)) => kinds.extend(kind(word)),
+            Some(Value::Array(words)) => kinds.extend(words.iter().filter_map(Value::as_str).filter_map(kind)),
+            _ => from_values(schema, kinds),
         }
-    }
-    let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
-    if let Some(target) = target.and_then(|path| root.pointer(path)) {
-        collect(target, root, depth + 1, kinds);
+        let branches = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|key| schema.get(key)?.as_array());
+        ahead.extend(branches.flatten());
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
+        ahead.extend(target.and_then(|path| root.pointer(path)));
     }
 }
 
@@ -135,5 +132,29 @@ mod tests {
             assert_eq!(kinds(unknown), []);
         }
         assert!(tools.has("f") && !tools.has("g") && tools.kinds("g", "plain").is_empty());
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_many_times_is_read_once() {
+        // Followed to a depth of a few, this would be looked at a thousand times a thousand times a thousand.
+        let itself = json!({"$ref": "#/properties/looped"});
+        let looped = json!({"anyOf": vec![itself; 1000], "oneOf": [{"type": "null"}]});
+        let parameters = json!({"properties": {"looped": looped}});
+        let tools = Tools::from_request(&[json!({"function": {"name": "f", "parameters": parameters}})]);
+
+        assert_eq!(tools.kinds("f", "looped"), [Kind::Null]);
+    }
+
+    #[test]
+    fn a_long_chain_of_references_is_followed_to_its_end() {
+        let mut properties = Map::new();
+        for i in 0..20_000 {
+            properties.insert(format!("p{i}"), json!({"$ref": format!("#/properties/p{}", i + 1)}));
+        }
+        properties.insert("p20000".into(), json!({"type": "integer"}));
+        let function = json!({"name": "f", "parameters": {"properties": properties}});
+        let tools = Tools::from_request(&[json!({"function": function})]);
+
+        assert_eq!(tools.kinds("f", "p0"), [Kind::Integer]);
     }
 }

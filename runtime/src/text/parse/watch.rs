@@ -36,26 +36,24 @@ pub(super) struct Watched {
 
 impl Watch {
     pub(super) fn new(reasoning: Option<ReasoningFormat>, calls: Option<&'static Markers>) -> Self {
-        let none = &Markers { openers: &[], breaks: &[], closers: &[], inner: &[], control: false };
+        let none = &Markers { openers: &[], breaks: &[], closers: &[], inner: &[], strays: &[], control: false };
         let calls = calls.unwrap_or(none);
         let openers = || calls.openers.iter().enumerate().map(|(opener, &marker)| (marker, Role::Open(opener)));
         let as_role = |markers: &'static [&'static str], role| markers.iter().map(move |&marker| (marker, role));
+        let strays = || as_role(calls.closers, Role::Stray).chain(as_role(calls.strays, Role::Stray));
         let mut common: Vec<_> = openers().collect();
         if let Some(reasoning) = reasoning {
             common.extend([(reasoning.begin(), Role::BeginReasoning), (reasoning.end(), Role::EndReasoning)]);
         }
         let mut answer = common.clone();
-        answer.extend(as_role(calls.closers, Role::Stray));
-        if calls.control {
-            answer.extend(as_role(calls.breaks, Role::Stray).chain(as_role(calls.inner, Role::Stray)));
-        }
+        answer.extend(strays());
         let mut broken = common;
         broken.extend(as_role(calls.closers, Role::Heal).chain(as_role(calls.breaks, Role::Resume)));
         broken.extend(as_role(calls.inner, Role::Stray));
         let mut thought: Vec<_> =
             reasoning.iter().flat_map(|r| [(r.end(), Role::EndReasoning), (r.begin(), Role::Stray)]).collect();
-        // A control token that opens calls ends reasoning; text that looks like one may be a thought.
-        thought.extend(openers().filter(|_| calls.control));
+        // A control token that opens calls ends reasoning; text that looks like a marker may be a thought.
+        thought.extend(openers().chain(strays()).filter(|_| calls.control));
         Self { answer: Watched::new(answer), broken: Watched::new(broken), thought: Watched::new(thought) }
     }
 }

@@ -12,7 +12,7 @@ pub(super) enum Values {
         /// Whether tags and values stand in lines of their own.
         in_lines: bool,
     },
-    /// As it is where the schema says string, else JSON, else text.
+    /// By the schema, else as JSON, else as text.
     Json,
 }
 
@@ -110,12 +110,13 @@ impl WrittenArguments {
 
     fn json(&self) -> String {
         let text = self.stripped();
+        let fitting = || self.kinds.iter().find_map(|&kind| read_as(kind, text));
+        let as_json = || valid(text.trim()).map(|_| text.trim().to_owned());
         let as_text = || Value::from(text).to_string();
         match self.values {
             Values::Typed { .. } if text.trim().eq_ignore_ascii_case("null") => "null".to_owned(),
-            Values::Typed { .. } => self.kinds.iter().find_map(|&kind| read_as(kind, text)).unwrap_or_else(as_text),
-            Values::Json if self.is_text() => as_text(),
-            Values::Json => valid(text.trim()).map_or_else(as_text, |_| text.trim().to_owned()),
+            Values::Typed { .. } => fitting().unwrap_or_else(as_text),
+            Values::Json => fitting().or_else(as_json).unwrap_or_else(as_text),
         }
     }
 }
@@ -196,13 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_writes_json_means_it_unless_the_schema_says_string() {
+    fn a_family_that_writes_json_means_it_unless_the_schema_says_otherwise() {
         let of = |schema, text: &str| written(Values::Json, schema, &[text]);
         assert_eq!(of(json!({"type": "string"}), "3"), json!("3"));
         assert_eq!(of(json!({"type": "string"}), "null"), json!("null"));
         assert_eq!(of(json!({"type": "integer"}), "3"), json!(3));
+        assert_eq!(of(json!({"type": "integer"}), "[3]"), json!([3]));
+        assert_eq!(of(json!({"type": "boolean"}), "True"), json!(true));
         assert_eq!(of(json!({}), "[1]"), json!([1]));
         assert_eq!(of(json!({}), "plain"), json!("plain"));
+        let optional = json!({"anyOf": [{"type": "string"}, {"type": "null"}]});
+        assert_eq!(of(optional.clone(), "12345"), json!("12345"));
+        assert_eq!(of(optional.clone(), "[1]"), json!("[1]"));
+        assert_eq!(of(optional, "null"), Value::Null);
     }
 
     #[test]
