@@ -28,6 +28,7 @@ impl Family {
             families::QWEN3,
             families::QWEN3_MOE,
             families::MINIMAX_M2,
+            families::GLM4,
             families::GLM4_MOE,
             families::GLM4_MOE_LITE,
             families::GLM_MOE_DSA,
@@ -64,6 +65,10 @@ pub(super) struct Grouped {
     pub(super) qkv_bias: bool,
     pub(super) out_bias: bool,
     pub(super) qk_norm: QkNorm,
+    /// What rotates together.
+    pub(super) pairs: RopePairs,
+    /// See [`AttentionSpec::out_norm`].
+    pub(super) out_norm: bool,
     /// The window of a layer, by its number.
     pub(super) window: fn(&ModelConfig, usize) -> Option<usize>,
 }
@@ -73,8 +78,14 @@ type MlpOf = fn(&ModelConfig, usize) -> Result<FeedForwardSpec, LoadError>;
 
 impl Grouped {
     /// No bias, norm or window.
-    pub(super) const PLAIN: Self =
-        Self { qkv_bias: false, out_bias: false, qk_norm: QkNorm::None, window: |_, _| None };
+    pub(super) const PLAIN: Self = Self {
+        qkv_bias: false,
+        out_bias: false,
+        qk_norm: QkNorm::None,
+        pairs: RopePairs::Halves,
+        out_norm: false,
+        window: |_, _| None,
+    };
 
     /// Builds layers of grouped-query attention.
     pub(super) fn decoder(&self, config: &ModelConfig, mlp: MlpOf) -> Result<DecoderSpec, LoadError> {
@@ -97,9 +108,10 @@ impl Grouped {
                 qk_norm: self.qk_norm,
                 query_growth,
                 window: (self.window)(config, number).filter(|&window| window > 0),
+                out_norm: self.out_norm,
             })
         };
-        decoder(config, config.rope(head_dim, RopePairs::Halves)?, attention, mlp)
+        decoder(config, config.rope(head_dim, self.pairs)?, attention, mlp)
     }
 }
 
@@ -141,7 +153,7 @@ pub(super) fn decoder(
 /// One MLP in every layer, without bias.
 pub(super) fn dense_mlp(config: &ModelConfig, _: usize) -> Result<FeedForwardSpec, LoadError> {
     let inner = config.require(config.intermediate_size, "intermediate_size")?;
-    Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: false }))
+    Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: false, out_norm: false }))
 }
 
 const FULL: &str = "full_attention";

@@ -14,5 +14,5 @@ pub(in crate::model) const QWEN3: Family = Family {
 /// The attention of Qwen3, with and without experts.
 pub(super) fn attention(config: &ModelConfig) -> Grouped {
     let bias = config.attention_bias.unwrap_or(false);
-    Grouped { qkv_bias: bias, out_bias: bias, qk_norm: QkNorm::Heads, window }
+    Grouped { qkv_bias: bias, out_bias: bias, qk_norm: QkNorm::Heads, window, ..Grouped::PLAIN }
 }
