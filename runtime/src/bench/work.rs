@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn operations_are_those_of_products_and_of_attention() {
         let attention = AttentionSpec::plain(4, 2, 8);
-        let mlp = FeedForwardSpec::Dense(MlpSpec { inner: 100, bias: false });
+        let mlp = FeedForwardSpec::Dense(MlpSpec { inner: 100, bias: false, out_norm: false });
         let layer = LayerSpec { mixer: MixerSpec::Attention(attention), mlp };
         let spec = DecoderSpec {
             hidden: 32,

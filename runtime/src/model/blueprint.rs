@@ -6,8 +6,8 @@ use super::keys::{Keys, is_skipped};
 use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::{PACKED_BITS, Quantization, Setting};
 use super::spec::{
-    AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, IndexerSpec, LatentSpec, LayerSpec, MixerSpec, QkNorm,
-    RoutedSpec,
+    AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, IndexerSpec, LatentSpec, LayerSpec, MixerSpec, OUT_NORMS,
+    QkNorm, RoutedSpec,
 };
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView, is_float};
 use std::collections::{BTreeMap, BTreeSet};
@@ -214,6 +214,11 @@ impl Blueprint {
         }
     }
 
+    /// Where gate and up of the MLP at `path` are, if they are one matrix: the gate's rows, then as many of the other.
+    pub fn gate_and_up_path(&self, path: &str) -> Option<String> {
+        Some(format!("{path}.{GATE_AND_UP}")).filter(|path| self.has(path))
+    }
+
     /// Whether the model has a module at `path`.
     pub fn has(&self, path: &str) -> bool {
         self.modules.contains_key(path)
@@ -358,6 +363,9 @@ struct Survey<'a> {
 /// Names of an expert's projections in a stack.
 const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
+/// Name of gate and up in one matrix.
+const GATE_AND_UP: &str = "gate_up_proj";
+
 fn stacked(block: &str, projection: &str) -> String {
     format!("{block}.switch_mlp.{projection}")
 }
@@ -371,6 +379,13 @@ impl<'a> Survey<'a> {
             MixerSpec::Attention(of) => self.attention(&attention, spec.hidden, of)?,
             MixerSpec::Latent(of) => self.latent(&attention, spec.hidden, of)?,
             MixerSpec::Delta(of) => self.delta(&format!("{path}.linear_attn"), spec.hidden, of)?,
+        }
+        let out_norms = [
+            matches!(&layer.mixer, MixerSpec::Attention(of) if of.out_norm),
+            matches!(&layer.mlp, FeedForwardSpec::Dense(of) if of.out_norm),
+        ];
+        for (name, _) in OUT_NORMS.into_iter().zip(out_norms).filter(|(_, there)| *there) {
+            self.norm(format!("{path}.{name}"), spec.hidden)?;
         }
         match &layer.mlp {
             FeedForwardSpec::Dense(mlp) => self.mlp(&format!("{path}.mlp"), spec.hidden, mlp.inner, mlp.bias),
@@ -467,6 +482,11 @@ impl<'a> Survey<'a> {
 
     fn mlp(&mut self, path: &str, hidden: usize, inner: usize, bias: bool) -> Result<(), LoadError> {
         let [gate, up, down] = PROJECTIONS;
+        // Some files have gate and up in one matrix, one below the other.
+        let fused = |name: &str| self.checkpoint.get(&format!("{path}.{GATE_AND_UP}.{name}")).is_some();
+        if fused("weight") || fused("weight_packed") {
+            return self.linears(path, &[(GATE_AND_UP, 2 * inner, hidden, bias), (down, hidden, inner, bias)]);
+        }
         self.linears(path, &[(gate, inner, hidden, bias), (up, inner, hidden, bias), (down, hidden, inner, bias)])
     }
 

@@ -29,6 +29,7 @@ impl Family {
             families::QWEN3_MOE,
             families::QWEN3_NEXT,
             families::MINIMAX_M2,
+            families::GLM4,
             families::GLM4_MOE,
             families::GLM4_MOE_LITE,
             families::GLM_MOE_DSA,
@@ -66,6 +67,10 @@ pub(super) struct Grouped {
     pub(super) out_bias: bool,
     pub(super) gated: bool,
     pub(super) qk_norm: QkNorm,
+    /// What rotates together.
+    pub(super) pairs: RopePairs,
+    /// See [`AttentionSpec::out_norm`].
+    pub(super) out_norm: bool,
     /// The window of a layer, by its number.
     pub(super) window: fn(&ModelConfig, usize) -> Option<usize>,
 }
@@ -75,8 +80,15 @@ type MlpOf = fn(&ModelConfig, usize) -> Result<FeedForwardSpec, LoadError>;
 
 impl Grouped {
     /// No bias, norm or window.
-    pub(super) const PLAIN: Self =
-        Self { qkv_bias: false, out_bias: false, gated: false, qk_norm: QkNorm::None, window: |_, _| None };
+    pub(super) const PLAIN: Self = Self {
+        qkv_bias: false,
+        out_bias: false,
+        gated: false,
+        qk_norm: QkNorm::None,
+        pairs: RopePairs::Halves,
+        out_norm: false,
+        window: |_, _| None,
+    };
 
     /// Builds layers of grouped-query attention.
     pub(super) fn decoder(&self, config: &ModelConfig, mlp: MlpOf) -> Result<DecoderSpec, LoadError> {
@@ -110,10 +122,11 @@ impl Grouped {
                 qk_norm: self.qk_norm,
                 query_growth,
                 window: (self.window)(config, number).filter(|&window| window > 0),
+                out_norm: self.out_norm,
             })
         };
         let mixer = |number| other(number).unwrap_or_else(|| attention(number));
-        decoder(config, config.rope(head_dim, RopePairs::Halves)?, mixer, mlp)
+        decoder(config, config.rope(head_dim, self.pairs)?, mixer, mlp)
     }
 }
 
@@ -161,7 +174,7 @@ pub(super) fn decoder(
 /// One MLP in every layer, without bias.
 pub(super) fn dense_mlp(config: &ModelConfig, _: usize) -> Result<FeedForwardSpec, LoadError> {
     let inner = config.require(config.intermediate_size, "intermediate_size")?;
-    Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: false }))
+    Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: false, out_norm: false }))
 }
 
 const FULL: &str = "full_attention";

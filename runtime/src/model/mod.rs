@@ -26,6 +26,6 @@ pub use quantization::{Quantization, QuantizationMap, Setting};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use spec::{
     AttentionSpec, DELTA_NORM_EPS, DecoderSpec, DeltaSpec, ExpertGroups, FeedForwardSpec, IndexerSpec, LATENT_NORM_EPS,
-    LatentSpec, LayerSpec, MixerSpec, MlpSpec, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec, Scoring,
-    SharedSpec, SparseSpec,
+    LatentSpec, LayerSpec, MixerSpec, MlpSpec, OUT_NORMS, QkNorm, QueryGrowth, RoutedNames, RoutedSpec, RouterSpec,
+    Scoring, SharedSpec, SparseSpec,
 };

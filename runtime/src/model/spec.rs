@@ -71,6 +71,8 @@ pub struct AttentionSpec {
     pub query_growth: Option<QueryGrowth>,
     /// Positions a token sees, itself included; `None`: all.
     pub window: Option<usize>,
+    /// Whether a norm stands between the output projection and the residual stream.
+    pub out_norm: bool,
 }
 
 /// An RMS norm of queries and keys.
@@ -178,7 +180,12 @@ pub struct MlpSpec {
     pub inner: usize,
     /// Whether the three projections carry a bias.
     pub bias: bool,
+    /// Whether a norm stands between the last projection and the residual stream.
+    pub out_norm: bool,
 }
+
+/// Names of the norms between a mixer or an MLP and the residual stream, counted from the layer.
+pub const OUT_NORMS: [&str; 2] = ["post_self_attn_layernorm", "post_mlp_layernorm"];
 
 /// A mixture of experts: each token is computed by the few that its router chooses, and summed with their weights.
 ///
@@ -277,6 +284,7 @@ impl AttentionSpec {
             qk_norm: QkNorm::None,
             query_growth: None,
             window: None,
+            out_norm: false,
         }
     }
 

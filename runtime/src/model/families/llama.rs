@@ -10,7 +10,8 @@ pub(in crate::model) const LLAMA: Family = Family {
         let bias = config.attention_bias.unwrap_or(false);
         Grouped { qkv_bias: bias, out_bias: bias, ..Grouped::PLAIN }.decoder(config, |config, _| {
             let inner = config.require(config.intermediate_size, "intermediate_size")?;
-            Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias: config.mlp_bias.unwrap_or(false) }))
+            let bias = config.mlp_bias.unwrap_or(false);
+            Ok(FeedForwardSpec::Dense(MlpSpec { inner, bias, out_norm: false }))
         })
     },
 };

@@ -4,7 +4,7 @@ use super::load::Loader;
 use super::norm::RmsNorm;
 use super::step::{RowReach, Step, Tile};
 use crate::checkpoint::LoadError;
-use crate::model::{AttentionSpec, QkNorm, RopePairs};
+use crate::model::{AttentionSpec, OUT_NORMS, QkNorm, RopePairs};
 use candle_core::Tensor;
 
 /// Grouped-query attention over paged keys and values.
@@ -17,6 +17,9 @@ pub(super) struct Attention {
     out: Linear,
     /// Norms of q and k: over the head, or over all heads.
     norms: Option<(RmsNorm, RmsNorm)>,
+    pairs: RopePairs,
+    /// The norm of what `out` gives.
+    out_norm: Option<RmsNorm>,
 }
 
 impl Attention {
@@ -34,6 +37,11 @@ impl Attention {
                 QkNorm::Heads | QkNorm::Whole => {
                     Some((loader.norm(&path("q_norm"), eps)?, loader.norm(&path("k_norm"), eps)?))
                 }
+            },
+            pairs: blueprint.spec.rope.pairs,
+            out_norm: match spec.out_norm {
+                false => None,
+                true => Some(loader.norm(&blueprint.layer_path(layer, OUT_NORMS[0]), eps)?),
             },
             spec,
         })
@@ -54,11 +62,11 @@ impl Attention {
         if let (Some((q_norm, k_norm)), QkNorm::Heads) = (&self.norms, spec.qk_norm) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let mut q = (rotate(&q, step, RopePairs::Halves)? * (spec.head_dim as f64).powf(-0.5))?;
+        let mut q = (rotate(&q, step, self.pairs)? * (spec.head_dim as f64).powf(-0.5))?;
         if let Some(growth) = spec.query_growth {
             q = q.broadcast_mul(&step.growth(growth)?)?;
         }
-        let k = rotate(&k, step, RopePairs::Halves)?.reshape((tokens, spec.kv_width()))?;
+        let k = rotate(&k, step, self.pairs)?.reshape((tokens, spec.kv_width()))?;
         kv.write(layer, step.places(spec.kv_width()), &k, &v)?;
 
         let mut parts = Vec::new();
@@ -75,7 +83,11 @@ impl Attention {
         } else {
             mixed
         };
-        self.out.forward(&mixed)
+        let out = self.out.forward(&mixed)?;
+        match &self.out_norm {
+            None => Ok(out),
+            Some(norm) => norm.forward(&out),
+        }
     }
 
     /// Appends f32 `[queries, heads * head_dim]` for each tile of a row.

@@ -172,7 +172,7 @@ impl Layer {
             },
             mlp_norm: loader.norm(&path("post_attention_layernorm"), eps)?,
             mlp: match &spec.mlp {
-                FeedForwardSpec::Dense(_) => FeedForward::Dense(GatedMlp::load(loader, &path("mlp"))?),
+                FeedForwardSpec::Dense(of) => FeedForward::Dense(GatedMlp::of_layer(loader, number, of)?),
                 FeedForwardSpec::Routed(of) => FeedForward::Routed(RoutedMlp::load(loader, number, of.clone())?),
             },
         })

@@ -1,16 +1,29 @@
 use super::linear::Linear;
 use super::load::Loader;
+use super::norm::RmsNorm;
 use crate::checkpoint::LoadError;
-use crate::model::RoutedSpec;
+use crate::model::{MlpSpec, OUT_NORMS, RoutedSpec};
 use crate::runner::router::{Choice, choose};
 use candle_core::{Result, Tensor};
 
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Debug)]
 pub(super) struct GatedMlp {
-    gate: Linear,
-    up: Linear,
+    input: Input,
     down: Linear,
+    /// The norm of what `down` gives, where this is all of a layer's MLP.
+    out_norm: Option<RmsNorm>,
+}
+
+/// Gate and up.
+#[derive(Debug)]
+enum Input {
+    Two {
+        gate: Linear,
+        up: Linear,
+    },
+    /// One matrix: the gate's rows, then as many of the other.
+    One(Linear),
 }
 
 /// A mixture of experts: one product per expert that some token of the batch has.
@@ -26,17 +39,46 @@ pub(super) struct RoutedMlp {
 
 impl GatedMlp {
     pub(super) fn load(loader: &mut Loader<'_>, path: &str) -> std::result::Result<Self, LoadError> {
-        Ok(Self {
-            gate: loader.linear(&format!("{path}.gate_proj"))?,
-            up: loader.linear(&format!("{path}.up_proj"))?,
-            down: loader.linear(&format!("{path}.down_proj"))?,
-        })
+        let input = match loader.blueprint.gate_and_up_path(path) {
+            None => Input::Two {
+                gate: loader.linear(&format!("{path}.gate_proj"))?,
+                up: loader.linear(&format!("{path}.up_proj"))?,
+            },
+            Some(both) => Input::One(loader.linear(&both)?),
+        };
+        Ok(Self { input, down: loader.linear(&format!("{path}.down_proj"))?, out_norm: None })
+    }
+
+    /// All of a layer's MLP.
+    pub(super) fn of_layer(
+        loader: &mut Loader<'_>,
+        layer: usize,
+        spec: &MlpSpec,
+    ) -> std::result::Result<Self, LoadError> {
+        let blueprint = loader.blueprint;
+        let mlp = Self::load(loader, &blueprint.layer_path(layer, "mlp"))?;
+        let out_norm = match spec.out_norm {
+            false => None,
+            true => Some(loader.norm(&blueprint.layer_path(layer, OUT_NORMS[1]), blueprint.spec.norm_eps)?),
+        };
+        Ok(Self { out_norm, ..mlp })
     }
 
     /// f32 `[tokens, hidden]` to the same.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gated = (self.gate.forward(x)?.silu()? * self.up.forward(x)?)?;
-        self.down.forward(&gated)
+        let (gate, up) = match &self.input {
+            Input::Two { gate, up } => (gate.forward(x)?, up.forward(x)?),
+            Input::One(both) => {
+                let both = both.forward(x)?;
+                let inner = both.dim(1)? / 2;
+                (both.narrow(1, 0, inner)?.contiguous()?, both.narrow(1, inner, inner)?.contiguous()?)
+            }
+        };
+        let out = self.down.forward(&(gate.silu()? * up)?)?;
+        match &self.out_norm {
+            None => Ok(out),
+            Some(norm) => norm.forward(&out),
+        }
     }
 }
 
@@ -52,7 +94,8 @@ impl RoutedMlp {
         for expert in 0..spec.router.experts {
             let [gate, up, down] = blueprint.expert_paths(layer, &spec, expert);
             let mut linear = |(path, part): (String, usize)| loader.linear_part(&path, part);
-            experts.push(GatedMlp { gate: linear(gate)?, up: linear(up)?, down: linear(down)? });
+            let input = Input::Two { gate: linear(gate)?, up: linear(up)? };
+            experts.push(GatedMlp { input, down: linear(down)?, out_norm: None });
         }
         let (mut shared, mut shared_gate) = (None, None);
         if let Some(of) = spec.shared {

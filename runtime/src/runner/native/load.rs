@@ -6,8 +6,11 @@ use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::ComputeMode;
-use crate::model::{Blueprint, DeltaSpec, FeedForwardSpec, LatentSpec, MixerSpec, QkNorm, RoutedSpec, Weight};
+use crate::model::{
+    Blueprint, DeltaSpec, FeedForwardSpec, LatentSpec, MixerSpec, Module, OUT_NORMS, QkNorm, RoutedSpec, Weight,
+};
 use crate::runner::LoadProgress;
+use std::ops::Range;
 
 /// Finds the weights of a model in its checkpoint.
 pub(super) struct Loader<'a> {
@@ -25,13 +28,19 @@ impl Loader<'_> {
         Ok(Layer {
             mixer_norm: self.floats(&path("input_layernorm"))?,
             mixer: match &spec.mixer {
-                MixerSpec::Attention(of) => Mixer::Attention(self.attention(&path("self_attn"), of.qk_norm)?),
+                MixerSpec::Attention(of) => Mixer::Attention(AttentionWeights {
+                    out_norm: self.out_norm(of.out_norm, &path(OUT_NORMS[0]))?,
+                    ..self.attention(&path("self_attn"), of.qk_norm)?
+                }),
                 MixerSpec::Latent(of) => Mixer::Latent(self.latent(&path("self_attn"), of)?),
                 MixerSpec::Delta(of) => Mixer::Delta(self.delta(&path("linear_attn"), of)?),
             },
             mlp_norm: self.floats(&path("post_attention_layernorm"))?,
             mlp: match &spec.mlp {
-                FeedForwardSpec::Dense(_) => FeedForward::Dense(self.gated(&path("mlp"))?),
+                FeedForwardSpec::Dense(of) => FeedForward::Dense(Gated {
+                    out_norm: self.out_norm(of.out_norm, &path(OUT_NORMS[1]))?,
+                    ..self.gated(&path("mlp"))?
+                }),
                 FeedForwardSpec::Routed(of) => FeedForward::Routed(self.routed(number, of)?),
             },
         })
@@ -50,7 +59,13 @@ impl Loader<'_> {
             v: self.linear(&format!("{path}.v_proj"))?,
             qk_norm,
             out: self.linear(&format!("{path}.o_proj"))?,
+            out_norm: None,
         })
+    }
+
+    /// The norm at `path`, if there is one.
+    fn out_norm(&mut self, there: bool, path: &str) -> Result<Option<Vec<f32>>, LoadError> {
+        there.then(|| self.floats(path)).transpose()
     }
 
     fn latent(&mut self, path: &str, of: &LatentSpec) -> Result<LatentWeights, LoadError> {
@@ -126,11 +141,18 @@ impl Loader<'_> {
     }
 
     fn gated(&mut self, path: &str) -> Result<Gated, LoadError> {
-        Ok(Gated {
-            gate: self.linear(&format!("{path}.gate_proj"))?,
-            up: self.linear(&format!("{path}.up_proj"))?,
-            down: self.linear(&format!("{path}.down_proj"))?,
-        })
+        let down = self.linear(&format!("{path}.down_proj"))?;
+        let Some(both) = self.blueprint.gate_and_up_path(path) else {
+            let (gate, up) = (self.linear(&format!("{path}.gate_proj"))?, self.linear(&format!("{path}.up_proj"))?);
+            return Ok(Gated { gate, up, down, out_norm: None });
+        };
+        let (stored, bias) = (self.stored(&both, 0)?, self.bias(&both)?);
+        let Module { outputs, inputs, .. } = *self.blueprint.module(&both)?;
+        let half = |rows: Range<usize>| Linear {
+            matrix: Matrix::new(rows.len(), inputs, stored.some_rows(rows.clone())),
+            bias: bias.as_ref().map(|bias| bias[rows].to_vec()),
+        };
+        Ok(Gated { gate: half(0..outputs / 2), up: half(outputs / 2..outputs), down, out_norm: None })
     }
 
     fn routed(&mut self, layer: usize, of: &RoutedSpec) -> Result<Routed, LoadError> {
@@ -160,15 +182,12 @@ impl Loader<'_> {
     }
 
     pub(super) fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
-        let bias = match self.blueprint.module(path)?.bias {
-            false => None,
-            true => {
-                let tensor = self.checkpoint.tensor(&format!("{path}.bias"))?;
-                self.advance(tensor.data.len());
-                Some(tensor.to_f32()?)
-            }
-        };
-        Ok(Linear { matrix: self.matrix(path, 0)?, bias })
+        Ok(Linear { bias: self.bias(path)?, matrix: self.matrix(path, 0)? })
+    }
+
+    fn bias(&mut self, path: &str) -> Result<Option<Vec<f32>>, LoadError> {
+        let there = self.blueprint.module(path)?.bias;
+        there.then(|| self.vector(&format!("{path}.bias"))).transpose()
     }
 
     fn matrix(&mut self, path: &str, part: usize) -> Result<Matrix, LoadError> {

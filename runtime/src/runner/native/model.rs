@@ -67,6 +67,8 @@ pub(super) struct AttentionWeights {
     /// Weights of the norms of queries and keys: of each head, or of all at once.
     pub(super) qk_norm: Option<(Vec<f32>, Vec<f32>)>,
     pub(super) out: Linear,
+    /// Weight of the norm of what `out` gives.
+    pub(super) out_norm: Option<Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,8 @@ pub(super) struct Gated {
     pub(super) gate: Linear,
     pub(super) up: Linear,
     pub(super) down: Linear,
+    /// Weight of the norm of what `down` gives, where this is all of a layer's MLP.
+    pub(super) out_norm: Option<Vec<f32>>,
 }
 
 /// A mixture of experts.
@@ -260,6 +264,14 @@ impl NativeModel {
 }
 
 impl Layer {
+    /// Weight of the norm of what the mixer gives.
+    pub(super) fn mixer_out_norm(&self) -> Option<&[f32]> {
+        match &self.mixer {
+            Mixer::Attention(of) => of.out_norm.as_deref(),
+            Mixer::Latent(_) | Mixer::Delta(_) => None,
+        }
+    }
+
     /// Its matrices.
     fn matrices(&self) -> Vec<&Matrix> {
         let mut all = self.token_matrices();
@@ -285,10 +297,10 @@ impl Layer {
             Mixer::Delta(DeltaWeights { qkvz, ba, out, .. }) => all.extend([qkvz, ba, out]),
         }
         match &self.mlp {
-            FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down]),
+            FeedForward::Dense(Gated { gate, up, down, .. }) => all.extend([gate, up, down]),
             FeedForward::Routed(Routed { router, shared, .. }) => {
                 all.push(router);
-                if let Some(Shared { mlp: Gated { gate, up, down }, gate: scale }) = shared {
+                if let Some(Shared { mlp: Gated { gate, up, down, .. }, gate: scale }) = shared {
                     all.extend([gate, up, down].into_iter().chain(scale));
                 }
             }
@@ -332,11 +344,11 @@ impl Layer {
             Mixer::Delta(DeltaWeights { qkvz, ba, out, .. }) => all.extend([qkvz, ba, out].map(|of| &mut of.matrix)),
         }
         match &mut self.mlp {
-            FeedForward::Dense(Gated { gate, up, down }) => all.extend([gate, up, down].map(|of| &mut of.matrix)),
+            FeedForward::Dense(Gated { gate, up, down, .. }) => all.extend([gate, up, down].map(|of| &mut of.matrix)),
             FeedForward::Routed(Routed { router, experts, shared, .. }) => {
                 all.push(&mut router.matrix);
                 all.extend(experts.0.iter_mut().flat_map(|Expert { gate, up, down }| [gate, up, down]));
-                if let Some(Shared { mlp: Gated { gate, up, down }, gate: scale }) = shared {
+                if let Some(Shared { mlp: Gated { gate, up, down, .. }, gate: scale }) = shared {
                     all.extend([gate, up, down].into_iter().chain(scale).map(|of| &mut of.matrix));
                 }
             }

@@ -1,5 +1,5 @@
 use super::{LayerMemory, Step, StepLists, copy_heads};
-use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, gate_by_sigmoid, rms_norm, rotate_halves};
+use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, gate_by_sigmoid, rms_norm};
 use crate::model::{AttentionSpec, QkNorm};
 use crate::runner::native::model::AttentionWeights;
 use crate::runner::native::weights::Linear;
@@ -88,7 +88,7 @@ impl<'a> Step<'a> {
     fn heads(&self, token: usize, kv_head: usize, number: usize, of: &AttentionWeights, spec: &AttentionSpec) {
         let (dim, eps) = (spec.head_dim, self.model.spec.norm_eps as f32);
         let position = self.batch.positions[token] as usize;
-        let (cos, sin) = self.rope.at(position);
+        let pairs = self.model.spec.rope.pairs;
         let columns = Columns::of(of);
         let first = token * self.widths.qkv;
         // SAFETY: the queries, key and value of one key head are one thread's in this stage.
@@ -114,7 +114,7 @@ impl<'a> Step<'a> {
                 bias(q, &of.q, head * width);
             }
             norm(q, norms.map(|(q, _)| q));
-            rotate_halves(q, cos, sin);
+            self.turn(position, q, pairs);
             let first = token * self.widths.mixed + head * padded;
             // SAFETY: as above.
             let to = unsafe { self.buffers.queries.part(first..first + padded) };
@@ -127,7 +127,7 @@ impl<'a> Step<'a> {
         }
         bias(v, &of.v, kv_head * dim);
         norm(k, norms.map(|(_, k)| k));
-        rotate_halves(k, cos, sin);
+        self.turn(position, k, pairs);
         let view = self.view(number, self.lists.row_of[token]);
         // SAFETY: rows never share a block that one of them writes, and a position and key head is one thread's.
         unsafe { view.write(position, kv_head, k, v) };

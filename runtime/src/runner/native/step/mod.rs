@@ -93,6 +93,13 @@ impl TokenRows<'_> {
         add(self.hidden, self.y);
         linear.add_bias(self.hidden);
     }
+
+    /// Norms `y`, the output of `linear`, and adds it to the residual stream.
+    fn add_normed_y(&mut self, linear: &Linear, form: Form, weight: &[f32], eps: f32) {
+        linear.add_bias(self.y);
+        rms_norm(form, self.y, weight, eps);
+        add(self.hidden, self.y);
+    }
 }
 
 /// One product of a stage, with some rows that the last stage prepared.
@@ -173,7 +180,7 @@ impl<'a> Step<'a> {
             for token in worker.share(tokens, 1).flatten() {
                 // SAFETY: a token is one thread's.
                 let mut rows = unsafe { self.rows(token, token) };
-                rows.add_y(out);
+                self.join(&mut rows, out, layer.mixer_out_norm());
                 self.normed(&mut rows, &layer.mlp_norm);
                 match &layer.mlp {
                     FeedForward::Dense(of) => self.prepare(token, rows.x, &[&of.gate, &of.up]),
@@ -213,9 +220,17 @@ impl<'a> Step<'a> {
     /// Adds what the MLP of a layer gave to a token's residual stream.
     fn add_mlp(&self, token: usize, rows: &mut TokenRows<'_>, number: usize) {
         match (&self.model.layers[number].mlp, &self.model.spec.layers[number].mlp) {
-            (FeedForward::Dense(of), _) => rows.add_y(&of.down),
+            (FeedForward::Dense(of), _) => self.join(rows, &of.down, of.out_norm.as_deref()),
             (FeedForward::Routed(of), FeedForwardSpec::Routed(spec)) => self.add_experts(token, rows, of, spec),
             _ => unreachable!("weights are of their spec"),
+        }
+    }
+
+    /// Adds the output of a mixer or an MLP, normed where there is a weight for it.
+    fn join(&self, rows: &mut TokenRows<'_>, linear: &Linear, norm: Option<&[f32]>) {
+        match norm {
+            None => rows.add_y(linear),
+            Some(weight) => rows.add_normed_y(linear, self.form, weight, self.model.spec.norm_eps as f32),
         }
     }
 
