@@ -40,6 +40,7 @@ struct Layer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per layer")]
 enum Mixer {
     Attention(Attention),
     Latent(LatentAttention),

@@ -52,6 +52,7 @@ pub(super) struct Layer {
 
 /// What mixes positions.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per layer")]
 pub(super) enum Mixer {
     Attention(AttentionWeights),
     Latent(LatentWeights),
