@@ -34,7 +34,7 @@ pub(crate) fn all() -> Vec<Fixture> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("reference/reference.safetensors").is_file())
+        .filter(|path| path.join("reference").is_dir())
         .collect();
     paths.sort();
     paths.iter().map(|path| Fixture::read(path)).collect()
