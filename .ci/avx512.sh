@@ -26,7 +26,8 @@ cc -shared -fPIC -O1 -o "$folder/emulator/emulator.so" .ci/emulator.c -ldl
 
 program=$(cargo test -p lmx-runtime --lib --no-run --message-format json |
     python3 -c 'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')
-# Two tests of attention compare results beyond what is affordable here; a third one covers each form.
+# Three tests of attention compute more than is affordable here; another one covers each form and type.
 EMULATED_CPU=_Z28create_sapphire_rapids_cpuidP8BX_CPU_C LD_PRELOAD=$folder/emulator/emulator.so \
     "$python" .ci/emulate.py "$program" --test-threads 1 kernels:: \
-    --skip results_do_not_depend_on_form_tile_or_chunk --skip codes_cost_what_their_steps_are_wide
+    --skip results_do_not_depend_on_form_tile_or_chunk --skip codes_cost_what_their_steps_are_wide \
+    --skip every_query_gets_the_softmax_of_what_it_sees

@@ -542,6 +542,26 @@ mod tests {
         (largest, squares / f64::from(count))
     }
 
+    // Small enough for emulated processors.
+    #[test]
+    fn every_kind_of_keys_gives_the_same_bits_in_every_form() {
+        let codes = |bits| Some(KvCodes { bits, group: 32 });
+        let kinds = [
+            (Float::F16, None),
+            (Float::F32, None),
+            (Float::Bf16, None),
+            (Float::F16, codes(CodeBits::Eight)),
+            (Float::F16, codes(CodeBits::Four)),
+        ];
+        for ((kind, codes), window) in kinds.into_iter().flat_map(|kind| [None, Some(9)].map(|window| (kind, window))) {
+            let case = Case::new(kind, codes, 32.into(), 64, 40, window);
+            let portable = case.run(Form::PORTABLE, 37..40, 4);
+            for (form, tile) in Form::available().into_iter().flat_map(|form| [1, 3, 4].map(|tile| (form, tile))) {
+                assert!(case.run(form, 37..40, tile) == portable, "{kind:?} {codes:?} {window:?} {form:?} {tile}");
+            }
+        }
+    }
+
     #[test]
     fn every_query_gets_the_softmax_of_what_it_sees() {
         for case in cases() {
