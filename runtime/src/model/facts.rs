@@ -1,5 +1,6 @@
-use super::blueprint::{Blueprint, Storage};
+use super::blueprint::Blueprint;
 use super::micro::Microscaling;
+use super::module::Storage;
 use super::spec::{DecoderSpec, ExpertGroups, LayerSpec, MixerSpec, RoutedSpec, Scoring};
 use crate::checkpoint::Dtype;
 use std::collections::BTreeMap;

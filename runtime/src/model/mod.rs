@@ -12,16 +12,19 @@ mod family;
 pub mod float8;
 mod keys;
 pub mod micro;
+mod module;
 mod quantization;
 mod rope;
 mod spec;
+mod survey;
 
-pub use blueprint::{Blueprint, Module, ModuleKind, Storage, Weight};
+pub use blueprint::Blueprint;
 pub use config::{ModelConfig, SamplingAdvice};
 pub use facts::{ExpertFacts, ModelFacts};
 pub use family::Family;
 pub use float8::Float8;
 pub use micro::Microscaling;
+pub use module::{Module, ModuleKind, Storage, Weight};
 pub use quantization::{Quantization, QuantizationMap, Setting};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use spec::{
