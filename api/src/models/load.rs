@@ -1,3 +1,4 @@
+use super::room::Room;
 use super::text_files::{read_template, read_tokenizer};
 use super::{LoadedModel, ModelParts, TextPool};
 use crate::config::{ConfigError, Loaded};
@@ -23,11 +24,6 @@ use std::time::{Duration, Instant};
 const MAX_MEMORY_SHARE: f64 = 0.9;
 /// Tokens of the step that a model computes before it serves.
 const WARMUP_TOKENS: usize = 32;
-/// Part of the memory for keys and values that goes to snapshots of recurrent states: one in so many bytes.
-const SNAPSHOT_SHARE: u64 = 4;
-/// Most snapshots of recurrent states, for each sequence that can run.
-const SNAPSHOTS_PER_SEQUENCE: u64 = 8;
-
 /// Why a model does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
@@ -167,21 +163,20 @@ impl Loader {
         eos_ids.sort_unstable();
         eos_ids.dedup();
 
-        let config = &preset.config;
-        let backend = Backend::choose(&config.compute)?;
-        let format = config.kv.format();
+        let backend = Backend::choose(&preset.config.compute)?;
+        let format = preset.config.kv.format();
         let kv = backend.kv_shape(&blueprint, &format)?;
         let weights_bytes = backend.weights_bytes(&blueprint);
         let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
         if weights_bytes > may_take {
             return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
         }
+        let limits = self.limits(&mut preset, blueprint.spec.context, kv, may_take - weights_bytes)?;
+        preset.config.scheduler.validate(format.block_tokens.get())?;
         let begun = Instant::now();
         let model = backend.load(&checkpoint, progress)?;
         let weights_time = begun.elapsed();
-        let limits = self.limits(&preset, &model, kv, may_take - weights_bytes)?;
-        config.scheduler.validate(format.block_tokens.get())?;
-        if config.models.warmup {
+        if preset.config.models.warmup {
             warm_up(&model, limits, &format)?;
         }
         let root = checkpoint.path().map_or_else(|| id.to_owned(), |path| path.display().to_string());
@@ -278,36 +273,31 @@ impl Loader {
         }))
     }
 
-    /// How many blocks of KV memory there are: what the configuration allows, and never more than all sequences together
-    /// can use.
+    /// Divides the memory that the configuration allows for what is kept of sequences. Lowers `scheduler.max_sequences` where
+    /// fewer fit.
     fn limits(
         &self,
-        preset: &EffectivePreset,
-        model: &Model,
+        preset: &mut EffectivePreset,
+        context_tokens: usize,
         kv: KvShape,
         free_bytes: u64,
     ) -> Result<Limits, LoadFailure> {
-        let config = &preset.config;
-        let KvShape { spans, block_bytes, state_bytes } = kv;
-        let (block_bytes, state_bytes) = (block_bytes as u64, state_bytes as u64);
-        let context_tokens = model.facts().context_tokens;
-        let all = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
-        let sequences = config.scheduler.max_sequences.get() as u64;
-        let budget = all.saturating_sub(sequences * state_bytes);
-        let snapshots = match (config.kv.prefix_cache, (budget / SNAPSHOT_SHARE).checked_div(state_bytes)) {
-            (true, Some(most)) => most.min(sequences * SNAPSHOTS_PER_SEQUENCE),
-            (false, _) | (_, None) => 0,
-        };
-        let num_states = if state_bytes > 0 { (sequences + snapshots) as usize } else { 0 };
-        let budget = budget - snapshots * state_bytes;
-        let usable = config.scheduler.max_sequences.get().saturating_mul(spans.holding(context_tokens));
-        let num_blocks = usize::try_from(budget / block_bytes).unwrap_or(usize::MAX).min(usable);
-        let least = 2;
-        if num_blocks < least {
-            let needed = block_bytes * least as u64 + sequences * state_bytes;
-            return Err(LoadError::InsufficientMemory { needed, available: all }.into());
+        let config = &mut preset.config;
+        let bytes = config.kv.budget_bytes(self.machine_bytes).min(free_bytes);
+        let wanted = config.scheduler.max_sequences;
+        let Room { sequences, num_blocks, num_states } =
+            Room::divide(bytes, wanted, context_tokens, kv, config.kv.prefix_cache)?;
+        if sequences < wanted {
+            let state_bytes = kv.state_bytes;
+            tracing::warn!(
+                wanted,
+                max_sequences = sequences,
+                state_bytes,
+                "recurrent states leave room for fewer sequences"
+            );
+            config.scheduler.max_sequences = sequences;
         }
-        Ok(Limits { spans, num_blocks, num_states, context_tokens })
+        Ok(Limits { spans: kv.spans, num_blocks, num_states, context_tokens })
     }
 }
 

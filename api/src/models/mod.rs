@@ -3,6 +3,7 @@
 mod load;
 mod loaded;
 mod registry;
+mod room;
 mod text_files;
 mod text_pool;
 mod thinking;

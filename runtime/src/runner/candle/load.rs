@@ -61,6 +61,7 @@ impl Loader<'_> {
         let module = self.blueprint.module(path)?;
         let mut parts = Vec::new();
         for part in 0..module.parts {
+            module.weight(self.checkpoint, path, part)?.check()?;
             parts.push(self.dequantized(path, part)?);
         }
         self.advance(module.weight_bytes(self.checkpoint, path));
@@ -142,7 +143,6 @@ impl Loader<'_> {
     fn dequantized(&self, path: &str, part: usize) -> Result<Tensor, LoadError> {
         let module = self.blueprint.module(path)?;
         let weight = module.weight(self.checkpoint, path, part)?;
-        weight.check()?;
         let shape = (module.outputs, module.inputs);
         let mut values = vec![0.0; module.outputs * module.inputs];
         fill_rows(&mut values, module.inputs, |first, rows| weight.dequantize_rows(first, rows))?;
