@@ -1,6 +1,6 @@
 //! One loaded model: wires its actors together. The only file that knows them all.
 
-use crate::egress::{Attach, Egress, EgressDirectory, FailAll, TextOptions};
+use crate::egress::{Attach, Detach, Egress, EgressDirectory, FailAll, TextOptions};
 use crate::engine::{Clear, Engine, ForwardFactory};
 use crate::kv_cache::{ClearCached, Invalidate, KvCache, ReleaseByMail};
 use crate::mailbox::{Gauge, Mailbox, MailboxReading, TellError};
@@ -356,7 +356,7 @@ impl Cell {
         };
         egress.mailbox.try_tell(attach).map_err(|error| self.refused(&error))?;
         // From here on a drop detaches and cancels.
-        let stream = TokenStream {
+        let mut stream = TokenStream {
             request: id,
             seqs: seqs.clone(),
             events,
@@ -378,7 +378,12 @@ impl Cell {
             priority: request.priority,
             deadline: request.deadline,
         };
-        self.scheduler.try_tell(Submit { request, permit }).map_err(|error| self.refused(&error))?;
+        if let Err(error) = self.scheduler.try_tell(Submit { request, permit }) {
+            // The scheduler knows nothing of it: a cancel would only lengthen the queue that is too long already.
+            stream.open = 0;
+            egress.mailbox.tell(Detach(stream.request));
+            return Err(self.refused(&error));
+        }
         Ok(stream)
     }
 
