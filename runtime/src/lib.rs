@@ -12,6 +12,7 @@ pub mod local;
 pub mod model;
 pub mod parity;
 pub mod plan;
+pub mod pooling;
 pub mod runner;
 pub mod sampling;
 pub mod scheduler;

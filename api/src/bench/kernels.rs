@@ -45,7 +45,7 @@ pub fn kernel_plan(blueprint: Option<&Blueprint>, modes: Option<Vec<ComputeMode>
     if let Some(blueprint) = blueprint {
         sizes.clear();
         head = (blueprint.spec.vocab, blueprint.spec.hidden);
-        for (path, module) in blueprint.modules() {
+        for (path, module) in blueprint.modules().iter() {
             if module.kind == ModuleKind::Linear && blueprint.head_path() != Some(path) {
                 sizes.insert((module.outputs, module.inputs));
             }

@@ -1,5 +1,6 @@
 //! Loaded models: how they come to be, how their prompts are made, and how a name finds one.
 
+mod encoder;
 mod load;
 mod loaded;
 mod registry;
@@ -8,6 +9,7 @@ mod text_files;
 mod text_pool;
 mod thinking;
 
+pub use encoder::LoadedEncoder;
 pub use load::{LoadFailure, Loader, Prepared};
 pub(crate) use loaded::unix_seconds;
 pub use loaded::{ChatPrompt, LoadedModel, ModelParts};

@@ -91,6 +91,28 @@ impl Checkpoint {
         Ok(Self { id, files, config, shards, tensors })
     }
 
+    /// Another file of weights of the same model, which belongs to no index: `2_Dense/model.safetensors`, for example;
+    /// `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`LoadError::ModelIncomplete`] if it is short, [`LoadError::InvalidCheckpoint`], [`LoadError::Io`].
+    pub fn beside(&self, name: &str) -> Result<Option<Self>, LoadError> {
+        let Some(bytes) = self.files.map(name)? else { return Ok(None) };
+        let shard = Shard { name: name.to_owned(), bytes };
+        let entries = shard.entries().map_err(|error| match error {
+            ShardError::Short(file) => {
+                let hint = "copy or download it again".to_owned();
+                LoadError::ModelIncomplete { model: self.id.clone(), missing: vec![file], hint }
+            }
+            ShardError::Invalid(error) => error,
+        })?;
+        let place =
+            |entry: Entry| (entry.name, Place { shard: 0, dtype: entry.dtype, shape: entry.shape, bytes: entry.bytes });
+        let tensors = entries.into_iter().map(place).collect();
+        let (id, files, config) = (self.id.clone(), self.files.clone(), self.config.clone());
+        Ok(Some(Self { id, files, config, shards: vec![shard], tensors }))
+    }
+
     /// The model's id: repository, folder or built-in name.
     pub fn id(&self) -> &str {
         &self.id
@@ -141,6 +163,11 @@ impl Checkpoint {
     /// [`LoadError::Io`] if it is there and cannot be read.
     pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
         self.files.read(name)
+    }
+
+    /// Whether the model has a file of this name.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.files.has(name)
     }
 
     /// Names of the other files in a sub-folder of the model, sorted; none if there is no such sub-folder.

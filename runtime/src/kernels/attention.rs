@@ -28,10 +28,40 @@ pub const QUERIES: usize = 4;
 pub struct Query {
     /// `[head_dim]`, multiplied by the scale of the scores.
     pub q: *const f32,
-    /// It sees this position and those before it.
+    /// Its own position, which it sees.
     pub position: usize,
     /// `[head_dim]`.
     pub out: *mut f32,
+}
+
+/// The positions that a query sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Its own and those before it.
+    Before {
+        /// How many of them, its own included; `None`: all.
+        window: Option<usize>,
+    },
+    /// Those on both sides of it.
+    Around {
+        /// The end of its sequence.
+        end: usize,
+        /// How far it sees on either side; `None`: everything.
+        reach: Option<usize>,
+    },
+}
+
+impl Seen {
+    /// By a query at `position`.
+    pub(super) fn from(self, position: usize) -> std::ops::Range<usize> {
+        match self {
+            Self::Before { window } => window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1,
+            Self::Around { end, reach: None } => 0..end,
+            Self::Around { end, reach: Some(reach) } => {
+                position.saturating_sub(reach)..end.min(position.saturating_add(reach + 1))
+            }
+        }
+    }
 }
 
 /// Queries of one sequence that share a key head.
@@ -41,8 +71,8 @@ pub struct Attention<'a> {
     pub kv: KvView<'a>,
     /// Their key head.
     pub kv_head: usize,
-    /// Positions a query sees, its own included; `None`: all.
-    pub window: Option<usize>,
+    /// Which positions a query sees.
+    pub seen: Seen,
     /// The queries; [`QUERIES`] of them at a time go over the keys together.
     pub queries: &'a [Query],
 }
@@ -66,10 +96,6 @@ impl Attention<'_> {
         );
         assert!(layout.codes.is_none_or(|codes| layout.head_dim / codes.group <= MAX_KV_GROUPS), "{layout:?}");
         run_together(form, layout.kind, self, self.queries);
-    }
-
-    fn oldest(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
@@ -172,10 +198,11 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
     queries: &[Query; M],
 ) {
     let dim = attention.kv.layout.head_dim;
-    let (mut first, mut last) = (usize::MAX, 0);
+    let (mut first, mut end) = (usize::MAX, 0);
     for query in queries {
-        first = first.min(attention.oldest(query.position));
-        last = last.max(query.position);
+        let seen = attention.seen.from(query.position);
+        first = first.min(seen.start);
+        end = end.max(seen.end);
     }
     let mut softmax = Softmax::<L, M>::new();
     let mut weights = [[0.0_f32; SEGMENT]; M];
@@ -190,21 +217,21 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         query_sums = coded.query_sums::<L, M>(queries);
     }
     let mut offsets = [[L::splat(0.0); MAX_KV_GROUPS]; M];
-    let seen = first..last + 1;
+    let seen = first..end;
     let mut ahead = Segment::strips(&attention.kv, attention.kv_head, first / SEGMENT * SEGMENT, &seen);
-    for segment in (first / SEGMENT * SEGMENT..=last).step_by(SEGMENT) {
+    for segment in (first / SEGMENT * SEGMENT..end).step_by(SEGMENT) {
         let strips = ahead;
         ahead = Segment::strips(&attention.kv, attention.kv_head, segment + SEGMENT, &seen);
         let place = Segment { start: segment, strips, ahead };
         let begin = first.max(segment) / TILE * TILE;
-        let end = (last + 1).min(segment + SEGMENT);
+        let end = end.min(segment + SEGMENT);
         let floats_end = attention.kv.layout.floats_end().clamp(begin, end);
         scores::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &mut weights);
         if let Some(coded) = &coded {
             coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, &place, &mut weights);
         }
 
-        let seen_of = |m: usize| attention.oldest(queries[m].position)..queries[m].position + 1;
+        let seen_of = |m: usize| attention.seen.from(queries[m].position);
         let mut shrink = softmax.weigh(segment, seen_of, &mut weights);
         if begin < floats_end {
             let mut i = 0;
@@ -404,7 +431,7 @@ mod tests {
         table: Vec<u32>,
         context: usize,
         group: usize,
-        window: Option<usize>,
+        seen: Seen,
     }
 
     impl Case {
@@ -414,7 +441,7 @@ mod tests {
             spans: BlockSpans,
             head_dim: usize,
             context: usize,
-            window: Option<usize>,
+            seen: impl FnOnce(usize) -> Seen,
         ) -> Self {
             let content = KvContent::KeysAndValues;
             let layout = KvLayout { content, kind, codes, kv_heads: 2, head_dim, spans };
@@ -422,7 +449,7 @@ mod tests {
             let table: Vec<u32> = (0..blocks as u32).map(|block| (block * 7 + 3) % (blocks as u32 * 8)).collect();
             // What was never written must not matter.
             let memory = vec![0xff; blocks * 8 * layout.block_bytes()];
-            let mut case = Self { layout, memory, table, context, group: 3, window };
+            let mut case = Self { layout, memory, table, context, group: 3, seen: seen(context) };
             let memory = case.memory.as_mut_ptr();
             for position in 0..context {
                 for head in 0..2 {
@@ -467,7 +494,7 @@ mod tests {
                     .collect();
                 for queries in queries.chunks(tile) {
                     // SAFETY: every position of the context was written when the case was made.
-                    unsafe { Attention { kv: self.view(), kv_head, window: self.window, queries }.run(form) };
+                    unsafe { Attention { kv: self.view(), kv_head, seen: self.seen, queries }.run(form) };
                 }
                 all.extend(out.into_iter().flatten().map(f32::to_bits));
             }
@@ -476,10 +503,9 @@ mod tests {
 
         /// The softmax over what `kv` gives for key and value of a position and key head.
         fn exact(&self, position: usize, head: usize, kv: impl Fn(usize, usize) -> [Vec<f32>; 2]) -> Vec<f64> {
-            let oldest = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
             let (q, kv_head) = (self.query(position, head), head / self.group);
             let dot = |key: &[f32]| q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
-            let seen: Vec<_> = (oldest..=position).map(|at| kv(at, kv_head)).collect();
+            let seen: Vec<_> = self.seen.from(position).map(|at| kv(at, kv_head)).collect();
             let scores: Vec<f64> = seen.iter().map(|[key, _]| dot(key)).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
@@ -490,6 +516,14 @@ mod tests {
         }
     }
 
+    fn before(window: Option<usize>) -> impl Fn(usize) -> Seen + Copy {
+        move |_| Seen::Before { window }
+    }
+
+    fn around(reach: Option<usize>) -> impl Fn(usize) -> Seen + Copy {
+        move |end| Seen::Around { end, reach }
+    }
+
     /// A float16.
     fn written(what: usize, position: usize, head: usize, i: usize) -> f32 {
         half::f16::from_f32(number(((what * 4096 + position) * 2 + head) * 512 + i)).to_f32()
@@ -497,9 +531,14 @@ mod tests {
 
     fn float_cases() -> Vec<Case> {
         let shapes = [(16, 1), (64, 70), (80, 200), (128, 131)];
-        let shapes = shapes.into_iter().flat_map(|shape| [None, Some(5), Some(90)].map(|window| (shape, window)));
-        let cases = shapes.flat_map(|((dim, context), window)| {
-            [Float::F16, Float::F32].map(|kind| Case::new(kind, None, 32.into(), dim, context, window))
+        let cases = shapes.into_iter().flat_map(|(dim, context)| {
+            let of = |kind| {
+                let case = |seen: &dyn Fn(usize) -> Seen| Case::new(kind, None, 32.into(), dim, context, seen);
+                let one_sided = [None, Some(5), Some(90)].map(|window| case(&before(window)));
+                let two_sided = [None, Some(0), Some(7), Some(70)].map(|reach| case(&around(reach)));
+                one_sided.into_iter().chain(two_sided)
+            };
+            [Float::F16, Float::F32].into_iter().flat_map(of).collect::<Vec<_>>()
         });
         cases.collect()
     }
@@ -511,7 +550,7 @@ mod tests {
         let shapes = [(32, 32, 1), (64, 64, 70), (96, 32, 200), (128, 128, 131)];
         let shapes = shapes.into_iter().flat_map(|shape| [None, Some(30)].map(|window| (shape, window)));
         let cases = shapes.flat_map(|((dim, group, context), window)| {
-            spans.map(|spans| Case::new(Float::F16, Some(KvCodes { bits, group }), spans, dim, context, window))
+            spans.map(|spans| Case::new(Float::F16, Some(KvCodes { bits, group }), spans, dim, context, before(window)))
         });
         cases.collect()
     }
@@ -553,11 +592,14 @@ mod tests {
             (Float::F16, codes(CodeBits::Eight)),
             (Float::F16, codes(CodeBits::Four)),
         ];
-        for ((kind, codes), window) in kinds.into_iter().flat_map(|kind| [None, Some(9)].map(|window| (kind, window))) {
-            let case = Case::new(kind, codes, 32.into(), 64, 40, window);
-            let portable = case.run(Form::PORTABLE, 37..40, 4);
-            for (form, tile) in Form::available().into_iter().flat_map(|form| [1, 3, 4].map(|tile| (form, tile))) {
-                assert!(case.run(form, 37..40, tile) == portable, "{kind:?} {codes:?} {window:?} {form:?} {tile}");
+        for (kind, codes) in kinds {
+            let case = |seen: &dyn Fn(usize) -> Seen| Case::new(kind, codes, 32.into(), 64, 40, seen);
+            for case in [case(&before(None)), case(&before(Some(9))), case(&around(None)), case(&around(Some(2)))] {
+                let portable = case.run(Form::PORTABLE, 35..40, 4);
+                for (form, tile) in Form::available().into_iter().flat_map(|form| [1, 3, 4].map(|tile| (form, tile))) {
+                    let got = case.run(form, 35..40, tile);
+                    assert!(got == portable, "{:?} {:?} {form:?} {tile}", case.layout, case.seen);
+                }
             }
         }
     }
@@ -566,7 +608,7 @@ mod tests {
     fn every_query_gets_the_softmax_of_what_it_sees() {
         for case in cases() {
             let (largest, _) = errors(&case, |position, kv_head| case.view().read(position, kv_head));
-            assert!(largest < 1e-5, "{:?} window {:?}: {largest}", case.layout, case.window);
+            assert!(largest < 1e-5, "{:?} {:?}: {largest}", case.layout, case.seen);
         }
     }
 
@@ -580,8 +622,8 @@ mod tests {
                 let kv =
                     |position, head| [0, 1].map(|what| (0..dim).map(|i| written(what, position, head, i)).collect());
                 let (_, square) = errors(&case, kv);
-                println!("{bits:?} {dim} {:?} {:?}: {:.1e}", case.layout.spans, case.window, square.sqrt());
-                assert!(square.sqrt() < most, "{:?} window {:?}: {}", case.layout, case.window, square.sqrt());
+                println!("{bits:?} {dim} {:?} {:?}: {:.1e}", case.layout.spans, case.seen, square.sqrt());
+                assert!(square.sqrt() < most, "{:?} {:?}: {}", case.layout, case.seen, square.sqrt());
             }
         }
     }

@@ -30,7 +30,7 @@ mod prepare;
 mod rows;
 
 pub use affine::{AffineLayout, AffineTiles, Product};
-pub use attention::{Attention, QUERIES, Query};
+pub use attention::{Attention, QUERIES, Query, Seen};
 pub use coded::MAX_KV_GROUPS;
 pub use delta::{DeltaRule, MAX_TAPS, convolve};
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};

@@ -1,11 +1,10 @@
 use super::config::ModelConfig;
 use super::family::Family;
 use super::keys::{Keys, is_skipped};
-use super::module::{ACTIVATION_SCALE, Module, ModuleKind, Storage};
+use super::module::{ModuleKind, Modules};
 use super::spec::{DecoderSpec, RoutedSpec};
-use super::survey::{GATE_AND_UP, PROJECTIONS, Survey, stacked};
+use super::survey::{GATE_AND_UP, Leftovers, PROJECTIONS, Survey, stacked};
 use crate::checkpoint::{Checkpoint, LoadError};
-use std::collections::BTreeMap;
 
 /// A checkpoint checked against its configuration: every tensor that the model needs is there, in the shape it must
 /// have. What an executor builds from.
@@ -22,7 +21,7 @@ pub struct Blueprint {
     /// How many tensors were skipped by rule: rotary buffers, other towers, extra prediction layers.
     pub skipped: usize,
     keys: Keys,
-    modules: BTreeMap<String, Module>,
+    modules: Modules,
 }
 
 impl Blueprint {
@@ -37,7 +36,7 @@ impl Blueprint {
         let spec = (family.spec)(&config)?;
         let keys = Keys::detect(checkpoint)?;
 
-        let mut survey = Survey::new(checkpoint, &config, &spec);
+        let mut survey = Survey::new(checkpoint, &config, spec.centred_norms);
         survey.matrix(keys.path("embed_tokens"), ModuleKind::Embedding, spec.vocab, spec.hidden, false)?;
         for (number, layer) in spec.layers.iter().enumerate() {
             survey.layer(&keys.path(&format!("layers.{number}")), &spec, layer)?;
@@ -55,25 +54,11 @@ impl Blueprint {
             }
         }
 
-        let Survey { modules, used, .. } = survey;
-        let (mut unexpected, mut skipped) = (Vec::new(), 0);
-        for name in checkpoint.names().filter(|name| !used.contains(*name)) {
-            let tied_head = spec.tied && keys.head.as_deref().is_some_and(|head| name.starts_with(head));
-            let (path, last) = name.rsplit_once('.').unwrap_or(("", name));
-            let beside = modules.get(path).map(|module| module.storage);
-            let activations = matches!(beside, Some(Storage::Float8(_))) && last == ACTIVATION_SCALE;
-            if tied_head || activations || is_skipped(name, &keys.prefix, spec.layers.len()) {
-                skipped += 1;
-                continue;
-            }
-            match beside {
-                // Whatever it is, the module's weights are not what they would be taken for without it.
-                Some(storage) if !matches!(storage, Storage::Dense(_)) => {
-                    return Err(LoadError::quantization(name, "a tensor of which this program knows nothing"));
-                }
-                _ => unexpected.push(name.to_owned()),
-            }
-        }
+        let tied_head = keys.head.as_deref().filter(|_| spec.tied);
+        let skips = |name: &str| {
+            tied_head.is_some_and(|head| name.starts_with(head)) || is_skipped(name, &keys.prefix, spec.layers.len())
+        };
+        let (modules, Leftovers { unexpected, skipped }) = survey.finish(skips)?;
         Ok(Self { family, spec, config, unexpected, skipped, keys, modules })
     }
 
@@ -82,22 +67,9 @@ impl Blueprint {
         &self.keys.prefix
     }
 
-    /// All modules by path, without `.weight`.
-    pub fn modules(&self) -> impl Iterator<Item = (&str, &Module)> {
-        self.modules.iter().map(|(path, module)| (path.as_str(), module))
-    }
-
-    /// Bytes of `checkpoint` that the modules take from it.
-    pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
-        let bytes = |name: &str| checkpoint.get(name).map_or(0, |tensor| tensor.data.len() as u64);
-        let module = |(path, module): (&String, &Module)| match module.kind {
-            ModuleKind::Vector => bytes(path),
-            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm | ModuleKind::CentredNorm => {
-                let bias = if module.bias { bytes(&format!("{path}.bias")) } else { 0 };
-                bias + module.weight_bytes(checkpoint, path)
-            }
-        };
-        self.modules.iter().map(module).sum()
+    /// All modules.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     /// Path of the module `name` of layer `number`.
@@ -123,35 +95,14 @@ impl Blueprint {
     /// Where the gate, up and down projections of an expert are: the path of a module, and which part of it.
     pub fn expert_paths(&self, layer: usize, of: &RoutedSpec, expert: usize) -> [(String, usize); 3] {
         let block = self.layer_path(layer, of.names.block);
-        if self.modules.contains_key(&stacked(&block, PROJECTIONS[0])) {
+        if self.modules.has(&stacked(&block, PROJECTIONS[0])) {
             return PROJECTIONS.map(|name| (stacked(&block, name), expert));
         }
         of.names.expert.map(|name| (format!("{block}.experts.{expert}.{name}"), 0))
     }
 
-    /// What is added to the stored factors of a norm.
-    pub fn norm_offset(&self, path: &str) -> f32 {
-        match self.modules.get(path) {
-            Some(Module { kind: ModuleKind::CentredNorm, .. }) => 1.0,
-            _ => 0.0,
-        }
-    }
-
     /// Where gate and up of the MLP at `path` are, if they are one matrix: the gate's rows, then as many of the other.
     pub fn gate_and_up_path(&self, path: &str) -> Option<String> {
-        Some(format!("{path}.{GATE_AND_UP}")).filter(|path| self.has(path))
-    }
-
-    /// Whether the model has a module at `path`.
-    pub fn has(&self, path: &str) -> bool {
-        self.modules.contains_key(path)
-    }
-
-    /// The module at `path`.
-    ///
-    /// # Errors
-    /// [`LoadError::InvalidCheckpoint`] if the model has none there.
-    pub fn module(&self, path: &str) -> Result<&Module, LoadError> {
-        self.modules.get(path).ok_or_else(|| LoadError::invalid(path, "the model has no module of this name"))
+        Some(format!("{path}.{GATE_AND_UP}")).filter(|path| self.modules.has(path))
     }
 }

@@ -97,7 +97,7 @@ impl ModelFacts {
         let windows: Vec<usize> = attention.filter_map(|attention| attention.window).collect();
         let mut storage: BTreeMap<String, usize> = BTreeMap::new();
         let mut parameters = 0;
-        for (_, module) in blueprint.modules() {
+        for (_, module) in blueprint.modules().iter() {
             parameters += (module.parts * module.outputs * (module.inputs + usize::from(module.bias))) as u64;
             if module.inputs > 1 {
                 *storage.entry(name(module.storage)).or_default() += 1;

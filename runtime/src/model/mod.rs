@@ -6,6 +6,7 @@
 pub mod affine;
 mod blueprint;
 mod config;
+pub mod encoder;
 mod facts;
 mod families;
 mod family;
@@ -24,7 +25,7 @@ pub use facts::{ExpertFacts, ModelFacts};
 pub use family::Family;
 pub use float8::Float8;
 pub use micro::Microscaling;
-pub use module::{Module, ModuleKind, Storage, Weight};
+pub use module::{Module, ModuleKind, Modules, Storage, Weight};
 pub use quantization::{Quantization, QuantizationMap, Setting};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use spec::{

@@ -5,6 +5,7 @@ use super::float8::{Float8, Float8Matrix};
 use super::micro::{MicroMatrix, Microscaling, nvfp4_factor};
 use super::quantization::Quantization;
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, TensorView};
+use std::collections::BTreeMap;
 
 /// One module of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,55 @@ pub enum Storage {
     ScaledNvfp4,
     /// As float8 with a scale per block.
     Float8(Float8),
+}
+
+/// Modules by path, without `.weight`.
+#[derive(Debug, Default)]
+pub struct Modules(BTreeMap<String, Module>);
+
+impl Modules {
+    pub(super) fn insert(&mut self, path: String, module: Module) {
+        self.0.insert(path, module);
+    }
+
+    /// All of them, by path.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
+        self.0.iter().map(|(path, module)| (path.as_str(), module))
+    }
+
+    /// Whether there is one at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// The module at `path`.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidCheckpoint`] if the model has none there.
+    pub fn get(&self, path: &str) -> Result<&Module, LoadError> {
+        self.0.get(path).ok_or_else(|| LoadError::invalid(path, "the model has no module of this name"))
+    }
+
+    /// What is added to the stored factors of a norm.
+    pub fn norm_offset(&self, path: &str) -> f32 {
+        match self.0.get(path) {
+            Some(Module { kind: ModuleKind::CentredNorm, .. }) => 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// Bytes of `checkpoint` that they take from it.
+    pub fn stored_bytes(&self, checkpoint: &Checkpoint) -> u64 {
+        let bytes = |name: &str| checkpoint.get(name).map_or(0, |tensor| tensor.data.len() as u64);
+        let module = |(path, module): (&str, &Module)| match module.kind {
+            ModuleKind::Vector => bytes(path),
+            ModuleKind::Embedding | ModuleKind::Linear | ModuleKind::Norm | ModuleKind::CentredNorm => {
+                let bias = if module.bias { bytes(&format!("{path}.bias")) } else { 0 };
+                bias + module.weight_bytes(checkpoint, path)
+            }
+        };
+        self.iter().map(module).sum()
+    }
 }
 
 /// The scale of a whole `nvfp4` matrix.

@@ -1,6 +1,5 @@
 use super::error::ParityError;
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What to compute, as `inputs.json` of a fixture says it.
@@ -11,9 +10,6 @@ pub struct ParityInputs {
     /// Tokens to generate after each prompt.
     pub n_greedy: usize,
 }
-
-/// Keys of the inputs of other kinds of models.
-const OTHER_KINDS: [&str; 3] = ["texts", "pairs", "cases"];
 
 #[derive(Deserialize)]
 struct File {
@@ -29,15 +25,7 @@ impl ParityInputs {
     /// [`ParityError::Inputs`] for anything but prompts of token ids.
     pub fn from_json(json: &[u8]) -> Result<Self, ParityError> {
         let invalid = |error: serde_json::Error| ParityError::Inputs(error.to_string());
-        let value: Value = serde_json::from_slice(json).map_err(invalid)?;
-        if value.get("prompts").is_none()
-            && let Some(key) = OTHER_KINDS.iter().find(|key| value.get(**key).is_some())
-        {
-            let reason =
-                format!("`{key}` are for embedding and reranking models, which are not supported yet; give `prompts`");
-            return Err(ParityError::Inputs(reason));
-        }
-        let File { prompts, n_greedy } = serde_json::from_value(value).map_err(invalid)?;
+        let File { prompts, n_greedy } = serde_json::from_slice(json).map_err(invalid)?;
         if prompts.is_empty() {
             return Err(ParityError::Inputs("`prompts` is empty".to_owned()));
         }
@@ -70,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_computed_is_refused_with_its_name() {
-        assert!(refused(r#"{"texts": ["a"]}"#).contains("`texts` are for embedding and reranking models"));
+        assert!(refused(r#"{"texts": ["a"]}"#).contains("missing field `prompts`"));
         assert!(refused(r#"{"prompts": {}}"#).contains("`prompts` is empty"));
         assert!(refused(r#"{"prompts": {"p7": []}}"#).contains("`p7` has no tokens"));
         assert!(refused(r#"{"prompts": {"p7": [-1]}}"#).contains("-1"));

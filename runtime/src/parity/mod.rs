@@ -5,6 +5,7 @@
 //! greedy continuation out.
 
 mod drive;
+mod encode;
 mod error;
 mod inputs;
 mod output;
@@ -12,9 +13,10 @@ mod record;
 mod sizes;
 
 pub use drive::run;
+pub use encode::EncoderInputs;
 pub use error::ParityError;
 pub use inputs::ParityInputs;
-pub use output::write;
+pub use output::{Tensor, write, write_tensors};
 pub use record::PromptNumbers;
 pub use sizes::ParityOptions;
 

@@ -1,9 +1,10 @@
 use super::candle::{self, CandleForward, CandleModel};
-use super::native::{self, LoadOptions, NativeForward, NativeModel};
-use super::{Forward, KvShape, LoadProgress, MemorySize, Threads, cores};
+use super::native::{self, LoadOptions, NativeEncode, NativeEncoder, NativeForward, NativeModel};
+use super::{Encode, Forward, KvShape, LoadProgress, MemorySize, Threads, cores};
 use crate::checkpoint::{Checkpoint, LoadError};
 use crate::config::{ComputeConfig, ComputeMode, Executor, HugePages, InvalidSetting, KvFormat};
 use crate::kernels::Form;
+use crate::model::encoder::EncoderBlueprint;
 use crate::model::{Blueprint, ModelFacts};
 use candle_core::Device;
 use std::num::NonZeroUsize;
@@ -91,7 +92,7 @@ impl Backend {
     /// Bytes of weights that a loaded model leaves in the files of its checkpoint.
     pub fn mapped_bytes(&self, blueprint: &Blueprint, checkpoint: &Checkpoint) -> u64 {
         match &self.who {
-            Who::Native { options, .. } if options.mapped => blueprint.stored_bytes(checkpoint),
+            Who::Native { options, .. } if options.mapped => blueprint.modules().stored_bytes(checkpoint),
             Who::Native { .. } | Who::Candle(_) => 0,
         }
     }
@@ -130,6 +131,57 @@ impl Backend {
                 Ok(Model::Native { model, form: *form, threads: options.threads.clone() })
             }
         }
+    }
+}
+
+/// A loaded encoder: immutable weights, which survive the executors that compute with them.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    model: Arc<NativeEncoder>,
+    form: Form,
+    threads: Threads,
+}
+
+impl Encoder {
+    /// An executor.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the system has no room for it.
+    pub fn encode(&self) -> Result<Box<dyn Encode>, LoadError> {
+        Ok(Box::new(NativeEncode::new(self.model.clone(), self.form, &self.threads)?))
+    }
+}
+
+impl Backend {
+    /// Bytes of memory that the weights of an encoder take once it is loaded, from the tensor index alone.
+    pub fn encoder_bytes(&self, blueprint: &EncoderBlueprint) -> u64 {
+        let mapped = matches!(&self.who, Who::Native { options, .. } if options.mapped);
+        native::encoder_bytes(blueprint, mapped, self.mode)
+    }
+
+    /// Loads an encoder; `answers`: see [`NativeEncoder::load`]. `progress` is called as it goes on.
+    ///
+    /// # Errors
+    /// [`LoadError`], before anything is allocated if the checkpoint is at fault.
+    pub fn load_encoder(
+        &self,
+        checkpoint: &Checkpoint,
+        blueprint: &EncoderBlueprint,
+        answers: Option<[u32; 2]>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Encoder, LoadError> {
+        let own;
+        let (form, options) = match &self.who {
+            Who::Native { form, options } => (*form, options),
+            // Encoders are computed by the native kernels wherever the decoders are.
+            Who::Candle(_) => {
+                let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+                own = LoadOptions::from(Threads::anywhere(cores));
+                (Form::best(), &own)
+            }
+        };
+        let model = NativeEncoder::load(checkpoint, blueprint, answers, self.mode, options, progress)?;
+        Ok(Encoder { model, form, threads: options.threads.clone() })
     }
 }
 
@@ -246,7 +298,7 @@ mod tests {
             (backend.weights_bytes(&blueprint), backend.mapped_bytes(&blueprint, &checkpoint))
         };
         let ((packed, none), (rest, mapped)) = (bytes(false), bytes(true));
-        assert_eq!((none, mapped), (0, blueprint.stored_bytes(&checkpoint)));
+        assert_eq!((none, mapped), (0, blueprint.modules().stored_bytes(&checkpoint)));
         assert!(rest < packed / 20, "{rest} of {packed} bytes are norms");
     }
 }

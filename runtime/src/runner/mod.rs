@@ -6,13 +6,17 @@ mod backend;
 mod check;
 mod choice;
 mod cores;
+mod encode;
 mod fake;
+mod give_way;
 mod router;
 mod slots;
 mod team;
 
-pub use backend::{Backend, Model};
+pub use backend::{Backend, Encoder, Model};
+pub use encode::{Encode, EncodeRow};
 pub use fake::{AnswerScript, FakeConfig, FakeForward, Fault, FaultScript};
+pub use give_way::give_way;
 pub use slots::{LogitsTap, SlotRunner};
 pub use team::Threads;
 

@@ -21,4 +21,4 @@ pub use special::{SpecialToken, SpecialTokens};
 pub use stop::{Matched, StopMatcher};
 pub use template::{ChatTemplate, RenderInput, TemplateError, TemplateFiles};
 pub use tiktoken::TIKTOKEN_FILE;
-pub use tokenizer::{TextError, Tokenizer};
+pub use tokenizer::{Joined, TextError, Tokenizer};

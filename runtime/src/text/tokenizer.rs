@@ -5,7 +5,8 @@ use super::pieces::{Decoding, Kind, Pieces};
 use super::special::SpecialTokens;
 use super::tiktoken;
 use serde_json::{Map, Value, json};
-use tokenizers::AddedToken;
+use tokenizers::utils::truncation::truncate_encodings;
+use tokenizers::{AddedToken, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// Why text could not be turned into tokens, or tokens into text.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,17 @@ pub struct Tokenizer {
     pieces: Pieces,
     special: SpecialTokens,
     edges: Edges,
+}
+
+/// Tokens of one text or two, with those around them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// Their ids.
+    pub ids: Vec<u32>,
+    /// How many of them belong to the first segment; all, for models that do not tell segments apart.
+    pub first_segment: usize,
+    /// How many there would be if nothing were cut.
+    pub uncut: usize,
 }
 
 /// What `add_bos_token` and `add_eos_token` change about the tokens that `tokenizer.json` adds itself.
@@ -102,9 +114,54 @@ impl Tokenizer {
         // The fast way: no offsets into the text.
         let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(failed)?;
         let ids = encoding.get_ids();
-        if !add_special_tokens {
-            return Ok(ids.to_vec());
+        Ok(if add_special_tokens { self.with_edges(ids) } else { ids.to_vec() })
+    }
+
+    /// Turns a text, or two that are read together, into tokens with those that the model expects around them, at most
+    /// `limit`. Of what is too long the end goes, or the beginning; of two texts first the longer one's.
+    ///
+    /// # Errors
+    /// [`TextError::Failed`] if the tokenizer cannot represent the text.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        second: Option<&str>,
+        limit: usize,
+        from_left: bool,
+    ) -> Result<Joined, TextError> {
+        let encode = |text: &str| self.inner.encode_fast(text, false).map_err(failed);
+        let (first, second) = (encode(text)?, second.map(encode).transpose()?);
+        let processor = self.inner.get_post_processor();
+        let mut around = processor.map_or(0, |of| of.added_tokens(second.is_some()));
+        if second.is_none() {
+            let count = |edge: &Edge| usize::from(matches!(edge, Edge::Add(_)));
+            let less = |edge: &Edge| usize::from(*edge == Edge::Remove);
+            around = (around + count(&self.edges.front) + count(&self.edges.back))
+                .saturating_sub(less(&self.edges.front) + less(&self.edges.back));
         }
+        let uncut = first.len() + second.as_ref().map_or(0, |second| second.len()) + around;
+        let cut = TruncationParams {
+            max_length: limit.saturating_sub(around),
+            direction: if from_left { TruncationDirection::Left } else { TruncationDirection::Right },
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+        };
+        let (first, second) =
+            truncate_encodings(first, second, &cut).map_err(|error| TextError::Failed(error.to_string()))?;
+        let pair = second.is_some();
+        let joined = self.inner.post_process(first, second, true).map_err(failed)?;
+        let own = joined.get_type_ids();
+        let mut first_segment = own.iter().position(|&kind| kind == 1).unwrap_or(own.len());
+        let mut ids = joined.get_ids().to_vec();
+        if !pair {
+            ids = self.with_edges(&ids);
+            first_segment = ids.len();
+        }
+        Ok(Joined { ids, first_segment, uncut })
+    }
+
+    /// Tokens that the tokenizer gave, with those at the ends that the configuration wants.
+    fn with_edges(&self, ids: &[u32]) -> Vec<u32> {
         let first = usize::from(self.edges.front == Edge::Remove).min(ids.len());
         let last = ids.len().saturating_sub(usize::from(self.edges.back == Edge::Remove)).max(first);
         let mut out = Vec::with_capacity(ids.len() + 2);
@@ -115,7 +172,7 @@ impl Tokenizer {
         if let Edge::Add(eos) = self.edges.back {
             out.push(eos);
         }
-        Ok(out)
+        out
     }
 
     /// Turns tokens into text. Ids that no token has are left out, bytes that are no UTF-8 become U+FFFD.

@@ -5,12 +5,12 @@ mod storage;
 
 use crate::checkpoint::{Checkpoint, Dtype, LoadError};
 use crate::model::config::ModelConfig;
-use crate::model::module::{Module, ModuleKind, Storage};
+use crate::model::module::{ACTIVATION_SCALE, Module, ModuleKind, Modules, Storage};
 use crate::model::spec::{
     AttentionSpec, DecoderSpec, DeltaSpec, FeedForwardSpec, IndexerSpec, LatentSpec, LayerSpec, MixerSpec, OUT_NORMS,
     QkNorm, RoutedSpec,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The check in progress: which modules were found and which tensors they use.
 pub(super) struct Survey<'a> {
@@ -18,8 +18,17 @@ pub(super) struct Survey<'a> {
     config: &'a ModelConfig,
     /// What most norms are.
     norm: ModuleKind,
-    pub(super) modules: BTreeMap<String, Module>,
-    pub(super) used: BTreeSet<String>,
+    modules: Modules,
+    used: BTreeSet<String>,
+}
+
+/// Tensors that belong to no module.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// Those that no rule explains, sorted.
+    pub(super) unexpected: Vec<String>,
+    /// How many are known to be of no use.
+    pub(super) skipped: usize,
 }
 
 /// Names of an expert's projections in a stack.
@@ -34,10 +43,36 @@ pub(super) fn stacked(block: &str, projection: &str) -> String {
 
 impl<'a> Survey<'a> {
     /// Nothing found yet.
-    pub(super) fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, spec: &DecoderSpec) -> Self {
-        let centred = spec.centred_norms && !is_converted(checkpoint);
+    pub(super) fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, centred_norms: bool) -> Self {
+        let centred = centred_norms && !is_converted(checkpoint);
         let norm = if centred { ModuleKind::CentredNorm } else { ModuleKind::Norm };
-        Self { checkpoint, config, norm, modules: BTreeMap::new(), used: BTreeSet::new() }
+        Self { checkpoint, config, norm, modules: Modules::default(), used: BTreeSet::new() }
+    }
+
+    /// The modules, and what is left of the checkpoint: `skips` knows tensors that are of no use.
+    ///
+    /// # Errors
+    /// [`LoadError::UnsupportedQuantization`] for a tensor beside codes of which nothing is known.
+    pub(super) fn finish(self, skips: impl Fn(&str) -> bool) -> Result<(Modules, Leftovers), LoadError> {
+        let Self { checkpoint, modules, used, .. } = self;
+        let mut left = Leftovers::default();
+        for name in checkpoint.names().filter(|name| !used.contains(*name)) {
+            let (path, last) = name.rsplit_once('.').unwrap_or(("", name));
+            let beside = modules.get(path).ok().map(|module| module.storage);
+            let activations = matches!(beside, Some(Storage::Float8(_))) && last == ACTIVATION_SCALE;
+            if activations || skips(name) {
+                left.skipped += 1;
+                continue;
+            }
+            match beside {
+                // Whatever it is, the module's weights are not what they would be taken for without it.
+                Some(storage) if !matches!(storage, Storage::Dense(_)) => {
+                    return Err(LoadError::quantization(name, "a tensor of which this program knows nothing"));
+                }
+                _ => left.unexpected.push(name.to_owned()),
+            }
+        }
+        Ok((modules, left))
     }
 
     pub(super) fn layer(&mut self, path: &str, spec: &DecoderSpec, layer: &LayerSpec) -> Result<(), LoadError> {
@@ -135,10 +170,7 @@ impl<'a> Survey<'a> {
     }
 
     fn indexer(&mut self, path: &str, hidden: usize, rank: usize, of: &IndexerSpec) -> Result<(), LoadError> {
-        let norm = format!("{path}.k_norm");
-        self.floats(format!("{norm}.bias"), &[of.head_dim])?;
-        let dtype = self.floats(format!("{norm}.weight"), &[of.head_dim])?;
-        self.insert(norm, ModuleKind::Norm, of.head_dim, true, dtype);
+        self.layer_norm(format!("{path}.k_norm"), of.head_dim)?;
         self.linears(
             path,
             &[
@@ -188,7 +220,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Products below `path`: name, outputs, inputs, whether there is a bias.
-    fn linears(&mut self, path: &str, all: &[(&str, usize, usize, bool)]) -> Result<(), LoadError> {
+    pub(super) fn linears(&mut self, path: &str, all: &[(&str, usize, usize, bool)]) -> Result<(), LoadError> {
         all.iter().try_for_each(|&(name, outputs, inputs, bias)| {
             self.matrix(format!("{path}.{name}"), ModuleKind::Linear, outputs, inputs, bias)
         })
@@ -197,6 +229,14 @@ impl<'a> Survey<'a> {
     pub(super) fn norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
         let dtype = self.floats(format!("{path}.weight"), &[length])?;
         self.insert(path, self.norm, length, false, dtype);
+        Ok(())
+    }
+
+    /// A norm with a bias.
+    pub(super) fn layer_norm(&mut self, path: String, length: usize) -> Result<(), LoadError> {
+        self.floats(format!("{path}.bias"), &[length])?;
+        let dtype = self.floats(format!("{path}.weight"), &[length])?;
+        self.insert(path, ModuleKind::Norm, length, true, dtype);
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl CandleModel {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Arc<Self>, LoadError> {
         let blueprint = Blueprint::read(checkpoint)?;
-        let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.stored_bytes(checkpoint) };
+        let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.modules().stored_bytes(checkpoint) };
         let report = LoadReport { unexpected: blueprint.unexpected.clone(), ..LoadReport::default() };
         let mut loader = Loader { checkpoint, blueprint: &blueprint, device, mode, progress, reached, report };
 

@@ -134,7 +134,7 @@ impl LatentAttention {
 fn halves(loader: &mut Loader<'_>, path: &str, spec: &LatentSpec) -> std::result::Result<(Tensor, Tensor), LoadError> {
     let &LatentSpec { heads, plain, rank, value, .. } = spec;
     let whole = format!("{path}kv_b_proj");
-    let made = if loader.blueprint.has(&whole) {
+    let made = if loader.blueprint.modules().has(&whole) {
         let both = loader.widened(&whole)?;
         let both = both.reshape((heads, plain + value, rank)).map_err(device_error(&whole))?;
         both.narrow(1, 0, plain)

@@ -30,7 +30,7 @@ impl Loader<'_> {
 
     /// One of several matrices that stand at `path`.
     pub(super) fn linear_part(&mut self, path: &str, part: usize) -> Result<Linear, LoadError> {
-        let module = self.blueprint.module(path)?;
+        let module = self.blueprint.modules().get(path)?;
         let weight = self.matrix(path, part, self.product_dtype(module.weight(self.checkpoint, path, part)?))?;
         let bias = match module.bias {
             false => None,
@@ -42,7 +42,7 @@ impl Loader<'_> {
     /// The embedding, and the head: a matrix of its own, or the embedding's.
     pub(super) fn embedding_and_head(&mut self) -> Result<(Embedding, Linear), LoadError> {
         let path = self.blueprint.embedding_path();
-        let weight = self.blueprint.module(&path)?.weight(self.checkpoint, &path, 0)?;
+        let weight = self.blueprint.modules().get(&path)?.weight(self.checkpoint, &path, 0)?;
         match self.blueprint.head_path() {
             None => {
                 let matrix = self.matrix(&path, 0, self.product_dtype(weight))?;
@@ -58,7 +58,7 @@ impl Loader<'_> {
 
     /// All matrices that stand at `path` in float32, one after the other: `[parts * outputs, inputs]`.
     pub(super) fn widened(&mut self, path: &str) -> Result<Tensor, LoadError> {
-        let module = self.blueprint.module(path)?;
+        let module = self.blueprint.modules().get(path)?;
         let mut parts = Vec::new();
         for part in 0..module.parts {
             module.weight(self.checkpoint, path, part)?.check()?;
@@ -87,7 +87,7 @@ impl Loader<'_> {
         let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
         tensor.check_finite("element")?;
         let weight = self.floats(tensor, DType::F32)?;
-        let weight = match self.blueprint.norm_offset(path) {
+        let weight = match self.blueprint.modules().norm_offset(path) {
             0.0 => weight,
             offset => weight.affine(1.0, f64::from(offset)).map_err(device_error(path))?,
         };
@@ -105,7 +105,7 @@ impl Loader<'_> {
 
     /// A matrix: blocks if it is quantised and the mode keeps it so, else floats of `dtype`.
     fn matrix(&mut self, path: &str, part: usize, dtype: DType) -> Result<LinearWeight, LoadError> {
-        let module = self.blueprint.module(path)?;
+        let module = self.blueprint.modules().get(path)?;
         let stored = module.weight_bytes(self.checkpoint, path) / module.parts as u64;
         let weight = module.weight(self.checkpoint, path, part)?;
         weight.check()?;
@@ -141,7 +141,7 @@ impl Loader<'_> {
 
     /// One of the matrices that stand at `path` in float32, `[outputs, inputs]`.
     fn dequantized(&self, path: &str, part: usize) -> Result<Tensor, LoadError> {
-        let module = self.blueprint.module(path)?;
+        let module = self.blueprint.modules().get(path)?;
         let weight = module.weight(self.checkpoint, path, part)?;
         let shape = (module.outputs, module.inputs);
         let mut values = vec![0.0; module.outputs * module.inputs];

@@ -25,7 +25,7 @@ impl MemoryEstimate {
 /// A module whose scales do not fit the block types is kept in float32 and takes more; that is found only by reading it.
 pub fn estimate_memory(blueprint: &Blueprint, device: &Device, mode: ComputeMode) -> MemoryEstimate {
     let mut sum = MemoryEstimate::default();
-    for (_, module) in blueprint.modules() {
+    for (_, module) in blueprint.modules().iter() {
         let elements = (module.parts * module.outputs * module.inputs) as u64;
         if module.bias {
             sum.weights += 4 * module.outputs as u64;

@@ -32,7 +32,7 @@ pub(super) struct Buffers {
 
 /// Prepared activations, a buffer for each way.
 #[derive(Debug, Default)]
-struct PreparedBuffers {
+pub(super) struct PreparedBuffers {
     all: Vec<PreparedBuffer>,
     /// Those of the last step; kept for their room.
     shared: Vec<SharedPrepared>,
@@ -130,7 +130,7 @@ pub(super) struct StepBuffers<'a> {
 
 /// A [`PreparedBuffer`], to be divided among threads.
 #[derive(Debug)]
-struct SharedPrepared {
+pub(super) struct SharedPrepared {
     of: Preparation,
     rows: usize,
     quads: Shared<u8>,
@@ -232,7 +232,7 @@ impl Widths {
     }
 }
 
-fn room<T: Clone + Default>(buffer: &mut Vec<T>, elements: usize) -> Shared<T> {
+pub(super) fn room<T: Clone + Default>(buffer: &mut Vec<T>, elements: usize) -> Shared<T> {
     if buffer.len() < elements {
         buffer.resize(elements, T::default());
     }
@@ -241,7 +241,7 @@ fn room<T: Clone + Default>(buffer: &mut Vec<T>, elements: usize) -> Shared<T> {
 
 impl PreparedBuffers {
     /// Room for activations in each of some ways: `size` gives the bytes and the groups.
-    fn of_step(
+    pub(super) fn of_step(
         &mut self,
         preparations: &[Preparation],
         rows: usize,
@@ -306,8 +306,7 @@ impl Buffers {
 impl StepBuffers<'_> {
     /// Places for rows of `k` activations, one for each token.
     pub(super) fn prepared(&self, k: usize, of: Preparation) -> Activations {
-        let buffer = find(self.tokens, of);
-        activations(buffer, k, buffer.rows, 0)
+        find(self.tokens, of).activations(k)
     }
 
     /// Places for rows of `k` activations, one for each pair of token and expert.
@@ -321,8 +320,15 @@ impl StepBuffers<'_> {
     }
 }
 
-fn find(buffers: &[SharedPrepared], of: Preparation) -> &SharedPrepared {
+pub(super) fn find(buffers: &[SharedPrepared], of: Preparation) -> &SharedPrepared {
     buffers.iter().find(|buffer| buffer.of == of).expect("every preparation has a buffer")
+}
+
+impl SharedPrepared {
+    /// Places for all its rows, of `k` activations each.
+    pub(super) fn activations(&self, k: usize) -> Activations {
+        activations(self, k, self.rows, 0)
+    }
 }
 
 /// Rows from `first` on, of which so many stand before the first block.

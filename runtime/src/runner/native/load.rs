@@ -1,24 +1,19 @@
+use super::find::Finder;
 use super::model::{
     AttentionWeights, DeltaWeights, Expert, Experts, FeedForward, Gated, IndexerWeights, LatentQuery, LatentWeights,
     Layer, Mixer, Routed, Shared,
 };
-use super::stored::StoredMatrix;
 use super::weights::{Linear, Matrix};
-use crate::checkpoint::{Checkpoint, LoadError};
-use crate::config::ComputeMode;
+use crate::checkpoint::LoadError;
 use crate::model::{
-    Blueprint, DeltaSpec, FeedForwardSpec, LatentSpec, MixerSpec, Module, OUT_NORMS, QkNorm, RoutedSpec, Weight,
+    Blueprint, DeltaSpec, FeedForwardSpec, LatentSpec, MixerSpec, Module, OUT_NORMS, QkNorm, RoutedSpec,
 };
-use crate::runner::LoadProgress;
 use std::ops::Range;
 
-/// Finds the weights of a model in its checkpoint.
+/// Finds the weights of a decoder in its checkpoint.
 pub(super) struct Loader<'a> {
-    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) find: Finder<'a>,
     pub(super) blueprint: &'a Blueprint,
-    pub(super) mode: ComputeMode,
-    pub(super) progress: &'a mut dyn FnMut(LoadProgress),
-    pub(super) reached: LoadProgress,
 }
 
 impl Loader<'_> {
@@ -26,7 +21,7 @@ impl Loader<'_> {
         let blueprint = self.blueprint;
         let (spec, path) = (&blueprint.spec.layers[number], |name: &str| blueprint.layer_path(number, name));
         Ok(Layer {
-            mixer_norm: self.floats(&path("input_layernorm"))?,
+            mixer_norm: self.find.floats(&path("input_layernorm"))?,
             mixer: match &spec.mixer {
                 MixerSpec::Attention(of) => Mixer::Attention(AttentionWeights {
                     out_norm: self.out_norm(of.out_norm, &path(OUT_NORMS[0]))?,
@@ -35,7 +30,7 @@ impl Loader<'_> {
                 MixerSpec::Latent(of) => Mixer::Latent(self.latent(&path("self_attn"), of)?),
                 MixerSpec::Delta(of) => Mixer::Delta(self.delta(&path("linear_attn"), of)?),
             },
-            mlp_norm: self.floats(&path("post_attention_layernorm"))?,
+            mlp_norm: self.find.floats(&path("post_attention_layernorm"))?,
             mlp: match &spec.mlp {
                 FeedForwardSpec::Dense(of) => FeedForward::Dense(Gated {
                     out_norm: self.out_norm(of.out_norm, &path(OUT_NORMS[1]))?,
@@ -50,41 +45,41 @@ impl Loader<'_> {
         let qk_norm = match qk_norm {
             QkNorm::None => None,
             QkNorm::Heads | QkNorm::Whole => {
-                Some((self.floats(&format!("{path}.q_norm"))?, self.floats(&format!("{path}.k_norm"))?))
+                Some((self.find.floats(&format!("{path}.q_norm"))?, self.find.floats(&format!("{path}.k_norm"))?))
             }
         };
         Ok(AttentionWeights {
-            q: self.linear(&format!("{path}.q_proj"))?,
-            k: self.linear(&format!("{path}.k_proj"))?,
-            v: self.linear(&format!("{path}.v_proj"))?,
+            q: self.find.linear(&format!("{path}.q_proj"))?,
+            k: self.find.linear(&format!("{path}.k_proj"))?,
+            v: self.find.linear(&format!("{path}.v_proj"))?,
             qk_norm,
-            out: self.linear(&format!("{path}.o_proj"))?,
+            out: self.find.linear(&format!("{path}.o_proj"))?,
             out_norm: None,
         })
     }
 
     /// The norm at `path`, if there is one.
     fn out_norm(&mut self, there: bool, path: &str) -> Result<Option<Vec<f32>>, LoadError> {
-        there.then(|| self.floats(path)).transpose()
+        there.then(|| self.find.floats(path)).transpose()
     }
 
     fn latent(&mut self, path: &str, of: &LatentSpec) -> Result<LatentWeights, LoadError> {
         let query = match of.query_rank {
-            None => LatentQuery::Plain(self.linear(&format!("{path}.q_proj"))?),
+            None => LatentQuery::Plain(self.find.linear(&format!("{path}.q_proj"))?),
             Some(_) => LatentQuery::Ranked {
-                down: self.linear(&format!("{path}.q_a_proj"))?,
-                norm: self.floats(&format!("{path}.q_a_layernorm"))?,
-                up: self.linear(&format!("{path}.q_b_proj"))?,
+                down: self.find.linear(&format!("{path}.q_a_proj"))?,
+                norm: self.find.floats(&format!("{path}.q_a_layernorm"))?,
+                up: self.find.linear(&format!("{path}.q_b_proj"))?,
             },
         };
         let (absorb, value) = self.latent_heads(path, of)?;
         Ok(LatentWeights {
             query,
-            latent: self.linear(&format!("{path}.kv_a_proj_with_mqa"))?,
-            latent_norm: self.floats(&format!("{path}.kv_a_layernorm"))?,
+            latent: self.find.linear(&format!("{path}.kv_a_proj_with_mqa"))?,
+            latent_norm: self.find.floats(&format!("{path}.kv_a_layernorm"))?,
             absorb,
             value,
-            out: self.linear(&format!("{path}.o_proj"))?,
+            out: self.find.linear(&format!("{path}.o_proj"))?,
             indexer: match of.indexer() {
                 None => None,
                 Some(_) => Some(self.indexer(&format!("{path}.indexer"))?),
@@ -94,45 +89,46 @@ impl Loader<'_> {
 
     fn indexer(&mut self, path: &str) -> Result<IndexerWeights, LoadError> {
         Ok(IndexerWeights {
-            query: self.linear(&format!("{path}.wq_b"))?,
-            key: self.linear(&format!("{path}.wk"))?,
-            key_norm: (self.floats(&format!("{path}.k_norm"))?, self.vector(&format!("{path}.k_norm.bias"))?),
-            weights: self.linear(&format!("{path}.weights_proj"))?,
+            query: self.find.linear(&format!("{path}.wq_b"))?,
+            key: self.find.linear(&format!("{path}.wk"))?,
+            key_norm: (self.find.floats(&format!("{path}.k_norm"))?, self.find.vector(&format!("{path}.k_norm.bias"))?),
+            weights: self.find.linear(&format!("{path}.weights_proj"))?,
         })
     }
 
     fn delta(&mut self, path: &str, of: &DeltaSpec) -> Result<DeltaWeights, LoadError> {
         // A kernel reads a tap of many channels at a time.
-        let stored = self.vector(&format!("{path}.conv1d.weight"))?;
+        let stored = self.find.vector(&format!("{path}.conv1d.weight"))?;
         let channel = |tap: usize| stored.iter().skip(tap).step_by(of.taps).copied();
         let length = 1.0 / (of.key_dim as f32).sqrt();
         Ok(DeltaWeights {
-            qkvz: self.linear(&format!("{path}.in_proj_qkvz"))?,
-            ba: self.linear(&format!("{path}.in_proj_ba"))?,
+            qkvz: self.find.linear(&format!("{path}.in_proj_qkvz"))?,
+            ba: self.find.linear(&format!("{path}.in_proj_ba"))?,
             taps: (0..of.taps).flat_map(channel).collect(),
-            rates: self.vector(&format!("{path}.A_log"))?.into_iter().map(f32::exp).collect(),
-            rate_bias: self.vector(&format!("{path}.dt_bias"))?,
+            rates: self.find.vector(&format!("{path}.A_log"))?.into_iter().map(f32::exp).collect(),
+            rate_bias: self.find.vector(&format!("{path}.dt_bias"))?,
             // Queries are divided by the root of their width besides.
             query_factors: vec![length * length; of.key_dim],
             key_factors: vec![length; of.key_dim],
-            norm: self.floats(&format!("{path}.norm"))?,
-            out: self.linear(&format!("{path}.out_proj"))?,
+            norm: self.find.floats(&format!("{path}.norm"))?,
+            out: self.find.linear(&format!("{path}.out_proj"))?,
         })
     }
 
     /// The two halves of what makes keys and values of a latent, by head.
     fn latent_heads(&mut self, path: &str, of: &LatentSpec) -> Result<(Vec<Matrix>, Vec<Matrix>), LoadError> {
         let whole = format!("{path}.kv_b_proj");
-        if !self.blueprint.has(&whole) {
+        if !self.blueprint.modules().has(&whole) {
             let (absorb, value) = (format!("{path}.embed_q"), format!("{path}.unembed_out"));
-            let mut heads = |path: &str| (0..of.heads).map(|head| self.matrix(path, head)).collect::<Result<_, _>>();
+            let mut heads =
+                |path: &str| (0..of.heads).map(|head| self.find.matrix(path, head)).collect::<Result<_, _>>();
             return Ok((heads(&absorb)?, heads(&value)?));
         }
-        let stored = self.stored(&whole, 0)?;
+        let stored = self.find.stored(&whole, 0)?;
         let (mut absorb, mut value) = (Vec::new(), Vec::new());
         for head in 0..of.heads {
             let first = head * (of.plain + of.value);
-            let keys = stored.rows_as_columns(first..first + of.plain, self.mode);
+            let keys = stored.rows_as_columns(first..first + of.plain, self.find.mode);
             absorb.push(Matrix::new(of.rank, of.plain, keys));
             let values = stored.some_rows(first + of.plain..first + of.plain + of.value);
             value.push(Matrix::new(of.value, of.rank, values));
@@ -141,13 +137,14 @@ impl Loader<'_> {
     }
 
     fn gated(&mut self, path: &str) -> Result<Gated, LoadError> {
-        let down = self.linear(&format!("{path}.down_proj"))?;
+        let down = self.find.linear(&format!("{path}.down_proj"))?;
         let Some(both) = self.blueprint.gate_and_up_path(path) else {
-            let (gate, up) = (self.linear(&format!("{path}.gate_proj"))?, self.linear(&format!("{path}.up_proj"))?);
+            let (gate, up) =
+                (self.find.linear(&format!("{path}.gate_proj"))?, self.find.linear(&format!("{path}.up_proj"))?);
             return Ok(Gated { gate, up, down, out_norm: None });
         };
-        let (stored, bias) = (self.stored(&both, 0)?, self.bias(&both)?);
-        let Module { outputs, inputs, .. } = *self.blueprint.module(&both)?;
+        let (stored, bias) = (self.find.stored(&both, 0)?, self.find.bias(&both)?);
+        let Module { outputs, inputs, .. } = *self.blueprint.modules().get(&both)?;
         let half = |rows: Range<usize>| Linear {
             matrix: Matrix::new(rows.len(), inputs, stored.some_rows(rows.clone())),
             bias: bias.as_ref().map(|bias| bias[rows].to_vec()),
@@ -159,11 +156,11 @@ impl Loader<'_> {
         let block = self.blueprint.layer_path(layer, of.names.block);
         let correction = match of.router.correction {
             false => None,
-            true => Some(self.vector(&format!("{block}.{}", of.names.correction))?),
+            true => Some(self.find.vector(&format!("{block}.{}", of.names.correction))?),
         };
         let expert = |number: usize| {
             let [gate, up, down] = self.blueprint.expert_paths(layer, of, number);
-            let mut matrix = |(path, part): &(String, usize)| self.matrix(path, *part);
+            let mut matrix = |(path, part): &(String, usize)| self.find.matrix(path, *part);
             Ok(Expert { gate: matrix(&gate)?, up: matrix(&up)?, down: matrix(&down)? })
         };
         let experts = (0..of.router.experts).map(expert).collect::<Result<_, LoadError>>()?;
@@ -173,56 +170,11 @@ impl Loader<'_> {
                 mlp: self.gated(&format!("{block}.{}", of.names.shared))?,
                 gate: match shared.gated {
                     false => None,
-                    true => Some(self.linear(&format!("{block}.{}", of.names.shared_gate))?),
+                    true => Some(self.find.linear(&format!("{block}.{}", of.names.shared_gate))?),
                 },
             }),
         };
-        let router = self.linear(&format!("{block}.gate"))?;
+        let router = self.find.linear(&format!("{block}.gate"))?;
         Ok(Routed { router, correction, experts: Experts::new(experts), shared })
-    }
-
-    pub(super) fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
-        Ok(Linear { bias: self.bias(path)?, matrix: self.matrix(path, 0)? })
-    }
-
-    fn bias(&mut self, path: &str) -> Result<Option<Vec<f32>>, LoadError> {
-        let there = self.blueprint.module(path)?.bias;
-        there.then(|| self.vector(&format!("{path}.bias"))).transpose()
-    }
-
-    fn matrix(&mut self, path: &str, part: usize) -> Result<Matrix, LoadError> {
-        let module = self.blueprint.module(path)?;
-        Ok(Matrix::new(module.outputs, module.inputs, self.stored(path, part)?))
-    }
-
-    /// One of the matrices that stand at `path`, in the file.
-    fn stored(&mut self, path: &str, part: usize) -> Result<StoredMatrix, LoadError> {
-        let module = self.blueprint.module(path)?;
-        let weight = module.weight(self.checkpoint, path, part)?;
-        weight.check()?;
-        if let Weight::Float8(matrix) = weight {
-            // They have been read now.
-            self.advance(matrix.scales.data.len());
-        }
-        StoredMatrix::find(self.checkpoint, module, path, part, self.mode)
-    }
-
-    pub(super) fn floats(&mut self, path: &str) -> Result<Vec<f32>, LoadError> {
-        let offset = self.blueprint.norm_offset(path);
-        let mut floats = self.vector(&format!("{path}.weight"))?;
-        floats.iter_mut().for_each(|factor| *factor += offset);
-        Ok(floats)
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
-        let tensor = self.checkpoint.tensor(name)?;
-        tensor.check_finite("element")?;
-        self.advance(tensor.data.len());
-        tensor.to_f32()
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.reached.done_bytes += bytes as u64;
-        (self.progress)(self.reached);
     }
 }

@@ -7,18 +7,22 @@
 //! results depend on its own tokens only: not on what else is in the batch, not on chunks, threads or instructions.
 
 mod buffers;
+mod encoder;
+mod find;
 mod forward;
 mod kv;
 mod load;
 mod memory;
 mod model;
 mod pack;
+mod products;
 mod rope_table;
 mod step;
 mod stored;
 mod weights;
 mod workbench;
 
+pub use encoder::{NativeEncode, NativeEncoder, encoder_bytes};
 pub use forward::NativeForward;
 pub use kv::kv_shape;
 pub use model::{LoadOptions, NativeModel};

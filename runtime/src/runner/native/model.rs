@@ -1,3 +1,4 @@
+use super::find::Finder;
 use super::load::Loader;
 use super::pack;
 use super::stored::StoredMatrix;
@@ -196,14 +197,15 @@ impl NativeModel {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Arc<Self>, LoadError> {
         let blueprint = Blueprint::read(checkpoint)?;
-        let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.stored_bytes(checkpoint) };
-        let mut loader = Loader { checkpoint, blueprint: &blueprint, mode, progress, reached };
+        let reached = LoadProgress { done_bytes: 0, total_bytes: blueprint.modules().stored_bytes(checkpoint) };
+        let find = Finder { checkpoint, modules: blueprint.modules(), mode, progress, reached };
+        let mut loader = Loader { find, blueprint: &blueprint };
         let spec = &blueprint.spec;
         let layers = (0..spec.layers.len()).map(|number| loader.layer(number)).collect::<Result<_, _>>()?;
-        let embedding = loader.linear(&blueprint.embedding_path())?;
-        let norm = loader.floats(&blueprint.norm_path())?;
-        let head = blueprint.head_path().map(|path| loader.linear(path)).transpose()?;
-        let mut reached = loader.reached;
+        let embedding = loader.find.linear(&blueprint.embedding_path())?;
+        let norm = loader.find.floats(&blueprint.norm_path())?;
+        let head = blueprint.head_path().map(|path| loader.find.linear(path)).transpose()?;
+        let mut reached = loader.find.reached;
         let mut model = Self {
             facts: ModelFacts::of(&blueprint),
             spec: blueprint.spec,

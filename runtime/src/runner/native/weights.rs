@@ -6,7 +6,7 @@ use crate::config::ComputeMode;
 use crate::kernels::{
     Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row,
 };
-use crate::model::{Blueprint, Microscaling, MixerSpec, Module, ModuleKind, Quantization, Storage};
+use crate::model::{Blueprint, Microscaling, MixerSpec, Module, ModuleKind, Modules, Quantization, Storage};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -209,6 +209,13 @@ impl Matrix {
 
 /// Bytes of memory that the weights of a model take once it is loaded; of `mapped` ones only what is not in the file.
 pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> u64 {
+    let layers = blueprint.spec.layers.iter().enumerate();
+    let turned: usize = layers.map(|(number, layer)| turned_bytes(blueprint, number, &layer.mixer, mapped, mode)).sum();
+    modules_bytes(blueprint.modules(), mapped, mode) + turned as u64
+}
+
+/// The same of some modules.
+pub(super) fn modules_bytes(modules: &Modules, mapped: bool, mode: ComputeMode) -> u64 {
     let module = |module: &Module| {
         let bias = if module.bias { 4 * module.outputs } else { 0 };
         let matrix = match module.kind {
@@ -220,10 +227,7 @@ pub fn weights_bytes(blueprint: &Blueprint, mapped: bool, mode: ComputeMode) -> 
         };
         matrix + bias
     };
-    let all: usize = blueprint.modules().map(|(_, of)| module(of)).sum();
-    let layers = blueprint.spec.layers.iter().enumerate();
-    let turned: usize = layers.map(|(number, layer)| turned_bytes(blueprint, number, &layer.mixer, mapped, mode)).sum();
-    (all + turned) as u64
+    modules.iter().map(|(_, of)| module(of) as u64).sum()
 }
 
 /// Bytes of some rows of a matrix in tiles.
@@ -246,7 +250,7 @@ fn matrix_bytes(module: &Module, rows: usize, mode: ComputeMode) -> usize {
 /// checkpoint has them in one matrix with the values.
 fn turned_bytes(blueprint: &Blueprint, layer: usize, mixer: &MixerSpec, mapped: bool, mode: ComputeMode) -> usize {
     let MixerSpec::Latent(of) = mixer else { return 0 };
-    let Ok(module) = blueprint.module(&blueprint.layer_path(layer, "self_attn.kv_b_proj")) else { return 0 };
+    let Ok(module) = blueprint.modules().get(&blueprint.layer_path(layer, "self_attn.kv_b_proj")) else { return 0 };
     let bytes = match module.storage {
         Storage::Dense(dtype) => element_bytes(dtype),
         _ => turned(None, mode).bytes(),

@@ -3,7 +3,8 @@
 use super::buffers::Preparation;
 use super::kv;
 use super::memory::{HugeBytes, Shared};
-use super::step::{PIECE_TILES, UNIT_TOKENS};
+use super::products::PIECE_TILES;
+use super::step::UNIT_TOKENS;
 use super::stored::MXFP4_BITS;
 use super::weights::{Inputs, Matrix};
 use crate::checkpoint::LoadError;
@@ -11,7 +12,7 @@ use crate::config::{ComputeMode, HugePages};
 use crate::kernels::{
     Activations, AffineLayout, AffineRows, Attention, Float, Form, GroupOf, KvContent, KvLayout, KvView,
 };
-use crate::kernels::{QUERIES, Query, TILE, limits, padded_rows, prepared_bytes};
+use crate::kernels::{QUERIES, Query, Seen, TILE, limits, padded_rows, prepared_bytes};
 use crate::kv::BlockSpans;
 use crate::model::{AttentionSpec, Microscaling, Module, Quantization, Storage};
 use crate::runner::team::{Team, Threads, Worker};
@@ -265,7 +266,8 @@ impl Workbench {
                         for from in (0..count).step_by(queries.len()) {
                             let queries = &mut queries[..(count - from).min(4 * QUERIES)];
                             queries.iter_mut().enumerate().for_each(|(i, place)| *place = query(from + i));
-                            let attention = Attention { kv: *view, kv_head, window: spec.window, queries };
+                            let attention =
+                                Attention { kv: *view, kv_head, seen: Seen::Before { window: spec.window }, queries };
                             // SAFETY: nobody writes keys and values; a query's result is one thread's.
                             unsafe { attention.run(form) };
                         }

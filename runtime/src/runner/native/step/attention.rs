@@ -1,5 +1,5 @@
 use super::{LayerMemory, Step, StepLists, copy_heads};
-use crate::kernels::{Attention, KvView, QUERIES, Query, TILE, add, gate_by_sigmoid, rms_norm};
+use crate::kernels::{Attention, KvView, QUERIES, Query, Seen, TILE, add, gate_by_sigmoid, rms_norm};
 use crate::model::{AttentionSpec, QkNorm};
 use crate::runner::native::model::AttentionWeights;
 use crate::runner::native::weights::Linear;
@@ -18,7 +18,7 @@ impl<'a> Step<'a> {
         let tokens = self.batch.tokens.len();
         let columns = Columns::of(of);
         let task = |linear: &'a Linear, column| self.task(&linear.matrix, &self.buffers.qkv, self.widths.qkv, column);
-        self.products(worker, &[task(&of.q, 0), task(&of.k, columns.k), task(&of.v, columns.v)]);
+        self.products.run(worker, &[task(&of.q, 0), task(&of.k, columns.k), task(&of.v, columns.v)]);
         worker.meet();
         if spec.qk_norm == QkNorm::Whole {
             for token in worker.share(tokens, 1).flatten() {
@@ -35,7 +35,12 @@ impl<'a> Step<'a> {
             let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
             let stride = spec.head_dim.next_multiple_of(TILE);
             self.attend(unit.tokens.clone(), heads, stride, |queries| {
-                let attention = Attention { kv: self.view(number, unit.row), kv_head, window: spec.window, queries };
+                let attention = Attention {
+                    kv: self.view(number, unit.row),
+                    kv_head,
+                    seen: Seen::Before { window: spec.window },
+                    queries,
+                };
                 // SAFETY: the last stage wrote all that is read here; a query's result is one thread's.
                 unsafe { attention.run(self.form) };
             });

@@ -94,7 +94,7 @@ impl<'a> Step<'a> {
     ) -> &'a Linear {
         let tokens = self.batch.tokens.len();
         let task = |linear: &'a Linear, column| self.task(&linear.matrix, &self.buffers.qkv, self.widths.qkv, column);
-        self.products(worker, &[task(&of.qkvz, 0), task(&of.ba, of.qkvz.matrix.tiles() * TILE)]);
+        self.products.run(worker, &[task(&of.qkvz, 0), task(&of.ba, of.qkvz.matrix.tiles() * TILE)]);
         worker.meet();
         for unit in worker.share(tokens * spec.key_heads, 1).flatten() {
             self.convolve(unit / spec.key_heads, unit % spec.key_heads, number, of, spec);

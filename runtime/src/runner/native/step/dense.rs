@@ -6,13 +6,13 @@ use crate::runner::team::Worker;
 impl Step<'_> {
     /// The MLP that all tokens pass: from the prepared rows to `y`.
     pub(super) fn dense(&self, worker: &Worker<'_>, of: &Gated, inner: usize) {
-        self.products(worker, &self.gate_and_up(of));
+        self.products.run(worker, &self.gate_and_up(of));
         worker.meet();
         for token in worker.share(self.batch.tokens.len(), 1).flatten() {
             self.gate(token, of, inner);
         }
         worker.meet();
-        self.products(worker, &[self.down(of)]);
+        self.products.run(worker, &[self.down(of)]);
     }
 
     /// The products of gate and up, to `wide`.

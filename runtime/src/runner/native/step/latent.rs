@@ -38,11 +38,11 @@ impl<'a> Step<'a> {
         let task = |linear: &'a Linear, column| self.task(&linear.matrix, &self.buffers.qkv, self.widths.qkv, column);
         let both = [task(of.query.first(), 0), task(&of.latent, latent_column)];
         match &of.indexer {
-            None => self.products(worker, &both),
+            None => self.products.run(worker, &both),
             Some(indexer) => {
                 let [query, latent] = both;
                 let [key, weights] = [task(&indexer.key, places.key), task(&indexer.weights, places.weights)];
-                self.products(worker, &[query, latent, key, weights]);
+                self.products.run(worker, &[query, latent, key, weights]);
             }
         }
         worker.meet();
@@ -63,10 +63,10 @@ impl<'a> Step<'a> {
                 let to = Columns { buffer: &self.buffers.wide, width: self.widths.wide, first: 0 };
                 let query = self.task_of(&up.matrix, from, to);
                 match &of.indexer {
-                    None => self.products(worker, &[query]),
+                    None => self.products.run(worker, &[query]),
                     Some(of) => {
                         let index = self.task_of(&of.query.matrix, from, Columns { first: places.queries, ..to });
-                        self.products(worker, &[query, index]);
+                        self.products.run(worker, &[query, index]);
                     }
                 }
                 worker.meet();
@@ -84,7 +84,7 @@ impl<'a> Step<'a> {
         }
         worker.meet();
         let stride = spec.stride();
-        self.each_product(
+        self.products.run_each(
             worker,
             spec.heads,
             |head| {
@@ -189,7 +189,7 @@ impl<'a> Step<'a> {
         }
         worker.meet();
         let padded = spec.value.next_multiple_of(TILE);
-        self.each_product(
+        self.products.run_each(
             worker,
             spec.heads,
             |head| {
@@ -218,7 +218,7 @@ impl<'a> Step<'a> {
     }
 
     fn prepare_head(&self, token: usize, head: usize, x: &[f32], matrix: &Matrix) {
-        let Some(of) = self.preparation(matrix) else { return };
+        let Some(of) = self.products.preparation(matrix) else { return };
         let places = self.buffers.prepared_head(matrix.inputs, of, self.batch.tokens.len(), head);
         // SAFETY: the row and its places are one thread's in this stage.
         unsafe { places.write(self.form, token, x.as_ptr()) };
@@ -228,7 +228,7 @@ impl<'a> Step<'a> {
     fn head_task<'m>(&self, matrix: &'m Matrix, head: usize, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
         let tokens = self.batch.tokens.len();
         let prepared = |of| self.buffers.prepared_head(matrix.inputs, of, tokens, head);
-        self.task_with(matrix, 0..tokens, from, prepared, to)
+        self.products.task(matrix, 0..tokens, from, prepared, to)
     }
 }
 

@@ -5,13 +5,14 @@ mod latent;
 mod routed;
 mod sparse;
 
-use super::buffers::{Preparation, StepBuffers, Widths};
+use super::buffers::{StepBuffers, Widths};
 use super::kv::LayerMemory;
 use super::memory::Shared;
 use super::model::{FeedForward, Layer, Mixer, NativeModel};
+use super::products::{Columns, Products, Task};
 use super::rope_table::RopeTable;
-use super::weights::{Inputs, Linear, Matrix};
-use crate::kernels::{Activations, Form, TILE, add, rms_norm};
+use super::weights::{Linear, Matrix};
+use crate::kernels::{Form, add, rms_norm};
 use crate::model::{FeedForwardSpec, LayerSpec, MixerSpec};
 use crate::runner::Batch;
 use crate::runner::team::Worker;
@@ -23,6 +24,7 @@ use std::ops::Range;
 pub(super) struct Step<'a> {
     model: &'a NativeModel,
     form: Form,
+    products: Products,
     batch: &'a Batch<'a>,
     rope: &'a RopeTable,
     widths: &'a Widths,
@@ -102,32 +104,8 @@ impl TokenRows<'_> {
     }
 }
 
-/// One product of a stage, with some rows that the last stage prepared.
-struct Task<'a> {
-    matrix: &'a Matrix,
-    /// The rows as floats, and the distance between them.
-    floats: (*const f32, usize),
-    /// The rows in the groups of the matrix, if that is quantised.
-    prepared: Option<Activations>,
-    rows: Range<usize>,
-    /// Where the rows of results begin, and their distance; room for whole tiles in each.
-    out: (*mut f32, usize),
-}
-
-/// The rows of a buffer, from a column on.
-#[derive(Clone, Copy)]
-struct Columns<'a> {
-    buffer: &'a Shared<f32>,
-    /// Elements from row to row.
-    width: usize,
-    first: usize,
-}
-
 /// Tokens of a unit: enough that keys are used often while they are near, few enough that threads have equal shares.
 pub(super) const UNIT_TOKENS: usize = 16;
-
-/// The least number of tiles that a thread takes at a time.
-pub(super) const PIECE_TILES: usize = 2;
 
 impl<'a> Step<'a> {
     #[expect(clippy::too_many_arguments, reason = "what a step works with, all of it borrowed")]
@@ -141,7 +119,8 @@ impl<'a> Step<'a> {
         buffers: StepBuffers<'a>,
         logits: Shared<f32>,
     ) -> Self {
-        Self { model, form, batch, rope, widths, buffers, logits, lists }
+        let products = Products { form, mode: model.mode };
+        Self { model, form, products, batch, rope, widths, buffers, logits, lists }
     }
 
     /// A thread's part of the step. All of them together write every element of the logits.
@@ -175,7 +154,7 @@ impl<'a> Step<'a> {
                 _ => unreachable!("weights are of their spec"),
             };
             worker.meet();
-            self.products(worker, &[self.task(&out.matrix, &self.buffers.y, self.widths.hidden, 0)]);
+            self.products.run(worker, &[self.task(&out.matrix, &self.buffers.y, self.widths.hidden, 0)]);
             worker.meet();
             for token in worker.share(tokens, 1).flatten() {
                 // SAFETY: a token is one thread's.
@@ -206,7 +185,7 @@ impl<'a> Step<'a> {
         let prepared = |of| self.buffers.prepared(head.inputs, of);
         let from = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
         let to = Columns { buffer: &self.logits, width: self.widths.logits, first: 0 };
-        self.products(worker, &[self.task_with(head, 0..self.batch.wanted.len(), from, prepared, to)]);
+        self.products.run(worker, &[self.products.task(head, 0..self.batch.wanted.len(), from, prepared, to)]);
     }
 
     fn mlp(&self, worker: &Worker<'_>, layer: &Layer, spec: &LayerSpec) {
@@ -244,31 +223,7 @@ impl<'a> Step<'a> {
     /// Prepares row `at` of `x` for products with `linears`, which all read the same inputs.
     fn prepare(&self, at: usize, x: &[f32], linears: &[&Linear]) {
         let matrix = |i: usize| linears.get(i).map(|linear| &linear.matrix);
-        self.prepare_row(at, x, matrix, |k, of| self.buffers.prepared(k, of));
-    }
-
-    /// Prepares row `at` once for each way in which some matrices, which all read the same inputs, need it. `places` finds
-    /// where.
-    fn prepare_row<'m>(
-        &self,
-        at: usize,
-        x: &[f32],
-        matrix: impl Fn(usize) -> Option<&'m Matrix>,
-        places: impl Fn(usize, Preparation) -> Activations,
-    ) {
-        for (i, of) in (0..).map_while(|i| matrix(i).map(|of| (i, of))) {
-            let Some(way) = self.preparation(of) else { continue };
-            if (0..i).filter_map(&matrix).any(|other| self.preparation(other) == Some(way)) {
-                continue;
-            }
-            let x = &x[..of.inputs];
-            // SAFETY: the row and its places are one thread's in this stage.
-            unsafe { places(of.inputs, way).write(self.form, at, x.as_ptr()) };
-        }
-    }
-
-    fn preparation(&self, matrix: &Matrix) -> Option<Preparation> {
-        matrix.preparation(self.form, self.model.mode)
+        self.products.prepare_row(at, x, matrix, |k, of| self.buffers.prepared(k, of));
     }
 
     /// The product of a matrix with the rows of `x`, of all tokens, to the columns of `out` from `first` on.
@@ -280,84 +235,7 @@ impl<'a> Step<'a> {
     /// The same with rows of another buffer.
     fn task_of<'m>(&self, matrix: &'m Matrix, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
         let prepared = |of| self.buffers.prepared(matrix.inputs, of);
-        self.task_with(matrix, 0..self.batch.tokens.len(), from, prepared, to)
-    }
-
-    /// The product of a matrix with some rows, which `prepared` finds if they had to be prepared.
-    fn task_with<'m>(
-        &self,
-        matrix: &'m Matrix,
-        rows: Range<usize>,
-        from: Columns<'_>,
-        prepared: impl FnOnce(Preparation) -> Activations,
-        to: Columns<'_>,
-    ) -> Task<'m> {
-        assert!(to.first + matrix.tiles() * TILE <= to.width, "a product beyond the row of its results");
-        Task {
-            matrix,
-            floats: (from.buffer.pointer().wrapping_add(from.first), from.width),
-            prepared: self.preparation(matrix).map(prepared),
-            out: (to.buffer.at(to.first, (rows.end * to.width).saturating_sub(to.first)), to.width),
-            rows,
-        }
-    }
-
-    /// Computes products. A stage of its own: its threads share the tiles of all.
-    fn products(&self, worker: &Worker<'_>, tasks: &[Task<'_>]) {
-        let tiles = tasks.iter().map(|task| task.matrix.tiles()).sum();
-        for mine in worker.share(tiles, PIECE_TILES) {
-            self.some_tiles(tasks, mine);
-        }
-    }
-
-    /// Computes the products of `count` experts or heads, all of one shape, and others besides. A stage of its own: its
-    /// threads share the tiles of all.
-    fn each_product<'m, const N: usize>(
-        &self,
-        worker: &Worker<'_>,
-        count: usize,
-        of: impl Fn(usize) -> [Task<'m>; N],
-        others: &[Task<'_>],
-    ) {
-        let tiles_of = |tasks: &[Task<'_>]| tasks.iter().map(|task| task.matrix.tiles()).sum::<usize>();
-        let each = if count > 0 { tiles_of(&of(0)) } else { 0 };
-        for mine in worker.share(count * each + tiles_of(others), PIECE_TILES) {
-            let mut at = mine.start;
-            while at < mine.end.min(count * each) {
-                let (number, first) = (at / each, at / each * each);
-                let end = mine.end.min(first + each);
-                self.some_tiles(&of(number), at - first..end - first);
-                at = end;
-            }
-            if at < mine.end {
-                self.some_tiles(others, at - count * each..mine.end - count * each);
-            }
-        }
-    }
-
-    /// Computes some tiles, counted over all products.
-    fn some_tiles(&self, tasks: &[Task<'_>], mine: Range<usize>) {
-        let mut first = 0;
-        for task in tasks {
-            let end = first + task.matrix.tiles();
-            let tiles = mine.start.clamp(first, end) - first..mine.end.clamp(first, end) - first;
-            first = end;
-            if !tiles.is_empty() {
-                // SAFETY: the last stage prepared the rows; the tiles' columns of the results are this thread's.
-                unsafe { self.product(task, tiles) };
-            }
-        }
-    }
-
-    /// Computes some tiles of a product.
-    ///
-    /// # Safety
-    /// The rows are prepared and not written meanwhile; the tiles' results are used by nobody else.
-    unsafe fn product(&self, task: &Task<'_>, tiles: Range<usize>) {
-        let ((floats, stride), (out, out_stride)) = (task.floats, task.out);
-        let inputs = Inputs { floats, stride, prepared: task.prepared };
-        // SAFETY: as the caller vouches.
-        unsafe { task.matrix.product(self.form, tiles, &inputs, task.rows.clone(), out, out_stride) };
+        self.products.task(matrix, 0..self.batch.tokens.len(), from, prepared, to)
     }
 
     /// The rows of a token, and row `at` of `x`.
@@ -381,7 +259,7 @@ impl<'a> Step<'a> {
 }
 
 /// Copies heads that are `padded` elements apart to where they stand side by side.
-fn copy_heads(to: &mut [f32], width: usize, from: &[f32], padded: usize, heads: usize) {
+pub(super) fn copy_heads(to: &mut [f32], width: usize, from: &[f32], padded: usize, heads: usize) {
     for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(padded)).take(heads) {
         to.copy_from_slice(&from[..width]);
     }

@@ -52,7 +52,7 @@ impl<'a> Step<'a> {
             let second = gate.tiles() * TILE;
             [self.pair_task(gate, rows.clone(), from, to(0)), self.pair_task(up, rows, from, to(second))]
         };
-        self.each_product(worker, active.experts.len(), gate_and_up, &[]);
+        self.products.run_each(worker, active.experts.len(), gate_and_up, &[]);
         worker.meet();
         for pair in worker.share(tokens * top_k, 1).flatten() {
             self.gate_pair(pair, of.experts.of(self.expert_of(pair, &active)), spec.inner);
@@ -64,7 +64,7 @@ impl<'a> Step<'a> {
             [self.pair_task(&matrices(at).down, active.pairs(at), from, to)]
         };
         let shared: Option<Task<'_>> = of.shared.as_ref().map(|shared| self.down(&shared.mlp));
-        self.each_product(worker, active.experts.len(), down, shared.as_slice());
+        self.products.run_each(worker, active.experts.len(), down, shared.as_slice());
     }
 
     /// Prepares a token's row for what [`Self::score`] multiplies it with.
@@ -82,13 +82,13 @@ impl<'a> Step<'a> {
     fn score(&self, worker: &Worker<'_>, of: &'a Routed) {
         let scores = |matrix: &'a Matrix, column| self.task(matrix, &self.buffers.scores, self.widths.scores, column);
         let router = scores(&of.router.matrix, 0);
-        let Some(shared) = &of.shared else { return self.products(worker, &[router]) };
+        let Some(shared) = &of.shared else { return self.products.run(worker, &[router]) };
         let [gate, up] = self.gate_and_up(&shared.mlp);
         match &shared.gate {
-            None => self.products(worker, &[router, gate, up]),
+            None => self.products.run(worker, &[router, gate, up]),
             Some(scale) => {
                 let scale = scores(&scale.matrix, of.router.matrix.tiles() * TILE);
-                self.products(worker, &[router, gate, up, scale]);
+                self.products.run(worker, &[router, gate, up, scale]);
             }
         }
     }
@@ -180,11 +180,11 @@ impl<'a> Step<'a> {
     }
 
     fn prepare_pair(&self, pair: usize, x: &[f32], matrices: &[&Matrix]) {
-        self.prepare_row(pair, x, |i| matrices.get(i).copied(), |k, of| self.buffers.prepared_pairs(k, of));
+        self.products.prepare_row(pair, x, |i| matrices.get(i).copied(), |k, of| self.buffers.prepared_pairs(k, of));
     }
 
     fn pair_task<'m>(&self, matrix: &'m Matrix, pairs: Range<usize>, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
-        self.task_with(matrix, pairs, from, |of| self.buffers.prepared_pairs(matrix.inputs, of), to)
+        self.products.task(matrix, pairs, from, |of| self.buffers.prepared_pairs(matrix.inputs, of), to)
     }
 
     /// Adds the experts of a token, and the shared MLP, to its residual stream.

@@ -1,0 +1,424 @@
+use super::buffers::{StepBuffers, Widths};
+use super::model::{Layer, NativeEncoder, Norm};
+use crate::kernels::{
+    Attention, Form, KvLayout, KvView, QUERIES, Query, Seen, TILE, add, gelu, gelu_tanh_gated, layer_norm, rms_norm,
+    rotate_halves, rotate_neighbours, swiglu,
+};
+use crate::model::encoder::{MlpActivation, NormOrder, Pooling};
+use crate::model::{QkNorm, RopePairs};
+use crate::runner::EncodeRow;
+use crate::runner::native::memory::Shared;
+use crate::runner::native::products::{Columns, Products, Task};
+use crate::runner::native::rope_table::RopeTable;
+use crate::runner::native::step::{UNIT_TOKENS, copy_heads};
+use crate::runner::native::weights::{Linear, Matrix};
+use crate::runner::team::Worker;
+use std::ops::Range;
+
+/// What a step looks things up in, kept from step to step.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// All tokens, row after row, and for each its position, the segment and the row.
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    types: Vec<u8>,
+    row_of: Vec<u32>,
+    pub(super) rows: Vec<Row>,
+    /// Where each result comes from: a row's tokens, or one of them.
+    pub(super) results: Vec<Range<usize>>,
+    /// Numbers of the blocks that keys and values stand in: all, in order.
+    table: Vec<u32>,
+    /// Queries that go over the keys together, for every key head.
+    units: Vec<(u32, Range<usize>)>,
+}
+
+/// A text of the step.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) span: Range<usize>,
+    /// Its blocks.
+    blocks: Range<usize>,
+}
+
+impl Lists {
+    pub(super) fn fill(&mut self, rows: &[EncodeRow<'_>], pooling: Pooling) {
+        let Self { tokens, positions, types, row_of, rows: list, results, table, units } = self;
+        tokens.clear();
+        positions.clear();
+        types.clear();
+        row_of.clear();
+        list.clear();
+        results.clear();
+        units.clear();
+        let mut blocks = 0;
+        for (number, row) in rows.iter().enumerate() {
+            let (first, count) = (tokens.len(), row.tokens.len());
+            tokens.extend_from_slice(row.tokens);
+            positions.extend(0..count as u32);
+            types.extend((0..count).map(|at| u8::from(at >= row.first_segment)));
+            row_of.extend(std::iter::repeat_n(number as u32, count));
+            let (span, begin) = (first..first + count, blocks);
+            blocks += count.div_ceil(TILE);
+            let starts = span.clone().step_by(UNIT_TOKENS);
+            units.extend(starts.map(|start| (number as u32, start..span.end.min(start + UNIT_TOKENS))));
+            match pooling {
+                Pooling::First => results.push(first..first + 1),
+                Pooling::Last => results.push(span.end - 1..span.end),
+                Pooling::Mean | Pooling::Max => results.push(span.clone()),
+                Pooling::Marks => {
+                    results.extend(row.marks.iter().map(|&mark| first + mark as usize..first + mark as usize + 1));
+                }
+            }
+            list.push(Row { span, blocks: begin..blocks });
+        }
+        table.extend(table.len() as u32..blocks.max(table.len()) as u32);
+    }
+
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub(super) fn results(&self) -> usize {
+        self.results.len()
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.rows.last().map_or(0, |row| row.blocks.end)
+    }
+}
+
+/// One step, run by every thread of the team: each takes its part of a stage, then all meet.
+pub(super) struct Step<'a> {
+    pub(super) model: &'a NativeEncoder,
+    pub(super) form: Form,
+    pub(super) ropes: &'a [RopeTable],
+    pub(super) lists: &'a Lists,
+    pub(super) widths: &'a Widths,
+    pub(super) buffers: StepBuffers<'a>,
+    pub(super) layout: KvLayout,
+    /// Keys and values of one layer.
+    pub(super) kv: Shared<u8>,
+    /// `[results, width]`.
+    pub(super) vectors: Shared<f32>,
+}
+
+impl Step<'_> {
+    /// A thread's part of the step. All of them together write every vector.
+    pub(super) fn run(&self, worker: &Worker<'_>) {
+        let tokens = self.lists.tokens();
+        for token in worker.share(tokens, 1).flatten() {
+            self.embed(token);
+        }
+        worker.meet();
+        for number in 0..self.model.layers.len() {
+            self.attend(worker, number);
+            self.transform(worker, number);
+        }
+        if let Some(norm) = &self.model.last_norm {
+            for token in worker.share(tokens, 1).flatten() {
+                // SAFETY: a token is one thread's.
+                self.norm(unsafe { self.hidden(token) }, norm);
+            }
+            worker.meet();
+        }
+        self.head(worker);
+    }
+
+    fn embed(&self, token: usize) {
+        let (model, id) = (self.model, self.lists.tokens[token] as usize);
+        let (position, kind) = (self.lists.positions[token] as usize, usize::from(self.lists.types[token]));
+        // SAFETY: a token is one thread's.
+        let row = unsafe { self.hidden(token) };
+        model.embedding.row(self.form, id, row);
+        if model.spec.input.scale != 1.0 {
+            row.iter_mut().for_each(|x| *x *= model.spec.input.scale);
+        }
+        let width = row.len();
+        if let Some(types) = &model.types {
+            let kind = kind.min(types.len() / width - 1);
+            add(row, &types[kind * width..(kind + 1) * width]);
+        }
+        if let Some(positions) = &model.positions {
+            add(row, &positions[position * width..(position + 1) * width]);
+        }
+        if let Some(norm) = &model.input_norm {
+            self.norm(row, norm);
+        }
+    }
+
+    /// Attention of a layer, from and to the residual stream.
+    fn attend(&self, worker: &Worker<'_>, number: usize) {
+        let (of, spec) = (&self.model.layers[number], &self.model.spec.attention);
+        let tokens = self.lists.tokens();
+        let inputs = [&of.q.matrix, &of.k.matrix, &of.v.matrix];
+        let from = self.inputs(worker, of.attention_norms[0].as_ref(), &inputs);
+        let (k, v) = columns(of);
+        let to = |first| Columns { buffer: &self.buffers.qkv, width: self.widths.qkv, first };
+        let tasks = [self.task(&of.q, from, to(0)), self.task(&of.k, from, to(k)), self.task(&of.v, from, to(v))];
+        self.products().run(worker, &tasks);
+        worker.meet();
+        for unit in worker.share(tokens * spec.kv_heads, 1).flatten() {
+            self.heads(unit / spec.kv_heads, unit % spec.kv_heads, number);
+        }
+        worker.meet();
+        for unit in worker.share(self.lists.units.len() * spec.kv_heads, 1).flatten() {
+            self.mix(unit / spec.kv_heads, unit % spec.kv_heads, number);
+        }
+        worker.meet();
+        let padded = spec.head_dim.next_multiple_of(TILE);
+        let side_by_side = padded == spec.head_dim;
+        let mixed = Columns { buffer: &self.buffers.mixed, width: self.widths.mixed, first: 0 };
+        let x = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
+        let from = if side_by_side { mixed } else { x };
+        if !side_by_side || self.products().preparation(&of.out.matrix).is_some() {
+            for token in worker.share(tokens, 1).flatten() {
+                // SAFETY: a token is one thread's.
+                unsafe {
+                    if !side_by_side {
+                        let heads = self.buffers.mixed.part(row_of(token, self.widths.mixed));
+                        let x = self.buffers.x.part(row_of(token, self.widths.x));
+                        copy_heads(x, spec.head_dim, heads, padded, spec.heads);
+                    }
+                    self.prepare(token, from.buffer.part(row_of(token, from.width)), &[&of.out.matrix]);
+                }
+            }
+            worker.meet();
+        }
+        self.project(worker, &of.out, from, of.attention_norms[1].as_ref());
+    }
+
+    /// The MLP of a layer, from and to the residual stream.
+    fn transform(&self, worker: &Worker<'_>, number: usize) {
+        let (of, spec) = (&self.model.layers[number], &self.model.spec.mlp);
+        let up = &of.up.matrix;
+        let inputs = [of.gate.as_ref().map_or(up, |gate| &gate.matrix), up];
+        let from = self.inputs(worker, of.mlp_norms[0].as_ref(), &inputs);
+        let to = |first| Columns { buffer: &self.buffers.wide, width: self.widths.wide, first };
+        match &of.gate {
+            None => self.products().run(worker, &[self.task(&of.up, from, to(0))]),
+            Some(gate) => {
+                let second = to(gate.matrix.tiles() * TILE);
+                self.products().run(worker, &[self.task(gate, from, to(0)), self.task(&of.up, from, second)]);
+            }
+        }
+        worker.meet();
+        for token in worker.share(self.lists.tokens(), 1).flatten() {
+            // SAFETY: a token is one thread's.
+            let wide = unsafe { self.buffers.wide.part(row_of(token, self.widths.wide)) };
+            let (first, second) = wide.split_at_mut(up.tiles() * TILE);
+            let first = &mut first[..spec.inner];
+            let gate_and_up = |first: &mut [f32], second: &mut [f32]| {
+                if let Some(gate) = &of.gate {
+                    gate.add_bias(first);
+                }
+                of.up.add_bias(second);
+            };
+            match spec.activation {
+                MlpActivation::Gelu => {
+                    of.up.add_bias(first);
+                    gelu(self.form, first);
+                }
+                MlpActivation::SiluGated => {
+                    let second = &mut second[..spec.inner];
+                    gate_and_up(first, second);
+                    swiglu(self.form, first, second);
+                }
+                MlpActivation::GeluTanhGated => {
+                    let second = &mut second[..spec.inner];
+                    gate_and_up(first, second);
+                    gelu_tanh_gated(self.form, first, second);
+                }
+            }
+            self.prepare(token, first, &[&of.down.matrix]);
+        }
+        worker.meet();
+        self.project(worker, &of.down, to(0), of.mlp_norms[1].as_ref());
+    }
+
+    /// The rows that the first products of a half layer read: those of the residual stream, normed where a norm stands
+    /// before them, and prepared. A stage of its own where there is anything to do.
+    fn inputs(&self, worker: &Worker<'_>, norm: Option<&Norm>, matrices: &[&Matrix]) -> Columns<'_> {
+        let hidden = Columns { buffer: &self.buffers.hidden, width: self.widths.hidden, first: 0 };
+        let x = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
+        let from = if norm.is_some() { x } else { hidden };
+        let prepares = matrices.iter().any(|matrix| self.products().preparation(matrix).is_some());
+        if norm.is_none() && !prepares {
+            return from;
+        }
+        for token in worker.share(self.lists.tokens(), 1).flatten() {
+            // SAFETY: a token is one thread's.
+            unsafe {
+                let hidden = self.hidden(token);
+                let Some(norm) = norm else {
+                    self.prepare(token, hidden, matrices);
+                    continue;
+                };
+                let x = &mut self.buffers.x.part(row_of(token, self.widths.x))[..hidden.len()];
+                x.copy_from_slice(hidden);
+                self.norm(x, norm);
+                self.prepare(token, x, matrices);
+            }
+        }
+        worker.meet();
+        from
+    }
+
+    /// The product that leads back to the residual stream, and its addition there, normed where a norm stands behind it.
+    fn project(&self, worker: &Worker<'_>, linear: &Linear, from: Columns<'_>, norm: Option<&Norm>) {
+        let to = Columns { buffer: &self.buffers.y, width: self.widths.hidden, first: 0 };
+        self.products().run(worker, &[self.task(linear, from, to)]);
+        worker.meet();
+        let sums = self.model.spec.order == NormOrder::Behind;
+        for token in worker.share(self.lists.tokens(), 1).flatten() {
+            // SAFETY: a token is one thread's.
+            let (hidden, y) = unsafe { (self.hidden(token), self.buffers.y.part(row_of(token, self.widths.hidden))) };
+            let y = &mut y[..hidden.len()];
+            linear.add_bias(y);
+            match norm {
+                Some(norm) if sums => {
+                    add(hidden, y);
+                    self.norm(hidden, norm);
+                }
+                Some(norm) => {
+                    self.norm(y, norm);
+                    add(hidden, y);
+                }
+                None => add(hidden, y),
+            }
+        }
+        worker.meet();
+    }
+
+    /// Norms and turns the queries and the key of one key head and token; key and value go to memory.
+    fn heads(&self, token: usize, kv_head: usize, number: usize) {
+        let (of, spec) = (&self.model.layers[number], &self.model.spec.attention);
+        let (dim, eps) = (spec.head_dim, self.model.spec.norm_eps as f32);
+        let position = self.lists.positions[token] as usize;
+        let (k, v) = columns(of);
+        let first = token * self.widths.qkv;
+        // SAFETY: the queries, key and value of one key head are one thread's in this stage.
+        let part = |column: usize| unsafe { self.buffers.qkv.part(first + column..first + column + dim) };
+        let finish = |x: &mut [f32], linear: &Linear, head: usize, norm: Option<&Vec<f32>>| {
+            if let Some(bias) = &linear.bias {
+                add(x, &bias[head * dim..(head + 1) * dim]);
+            }
+            if let Some(weight) = norm {
+                rms_norm(self.form, x, weight, eps);
+            }
+        };
+        let turn = |x: &mut [f32]| {
+            let Some(rope) = self.model.spec.layers[number].rope else { return };
+            let (cos, sin) = self.ropes[rope].at(position);
+            match self.model.spec.ropes[rope].pairs {
+                RopePairs::Halves => rotate_halves(x, cos, sin),
+                RopePairs::Neighbours => rotate_neighbours(x, cos, sin),
+            }
+        };
+        let norms = of.qk_norm.as_ref().filter(|_| spec.qk_norm == QkNorm::Heads);
+        let (padded, scale) = (dim.next_multiple_of(TILE), spec.scale as f32);
+        for head in kv_head * spec.group()..(kv_head + 1) * spec.group() {
+            let q = part(head * dim);
+            finish(q, &of.q, head, norms.map(|(q, _)| q));
+            turn(q);
+            let first = token * self.widths.mixed + head * padded;
+            // SAFETY: as above.
+            let to = unsafe { self.buffers.queries.part(first..first + padded) };
+            to[dim..].fill(0.0);
+            to.iter_mut().zip(q).for_each(|(to, q)| *to = *q * scale);
+        }
+        let (key, value) = (part(k + kv_head * dim), part(v + kv_head * dim));
+        finish(key, &of.k, kv_head, norms.map(|(_, k)| k));
+        finish(value, &of.v, kv_head, None);
+        turn(key);
+        let view = self.view(self.lists.row_of[token] as usize);
+        // SAFETY: texts share no block, and a position and key head is one thread's.
+        unsafe { view.write(position, kv_head, key, value) };
+    }
+
+    /// Attention of the queries of a unit that share a key head.
+    fn mix(&self, unit: usize, kv_head: usize, number: usize) {
+        let spec = &self.model.spec.attention;
+        let (row, tokens) = &self.lists.units[unit];
+        let reach = self.model.spec.layers[number].reach;
+        let end = self.lists.rows[*row as usize].span.len();
+        let seen = match spec.causal {
+            true => Seen::Before { window: reach.map(|reach| reach + 1) },
+            false => Seen::Around { end, reach },
+        };
+        let heads = kv_head * spec.group()..(kv_head + 1) * spec.group();
+        let padded = spec.head_dim.next_multiple_of(TILE);
+        let all = tokens.clone().flat_map(|token| heads.clone().map(move |head| (token, head)));
+        let kv = self.view(*row as usize);
+        let mut queries = [Query { q: std::ptr::null(), position: 0, out: std::ptr::null_mut() }; 4 * QUERIES];
+        let mut filled = 0;
+        let attend = |queries: &[Query]| {
+            let attention = Attention { kv, kv_head, seen, queries };
+            // SAFETY: the last stage wrote all that is read here; a query's result is one thread's.
+            unsafe { attention.run(self.form) };
+        };
+        for (token, head) in all {
+            let at = token * self.widths.mixed + head * padded;
+            queries[filled] = Query {
+                q: self.buffers.queries.at(at, padded),
+                position: self.lists.positions[token] as usize,
+                out: self.buffers.mixed.at(at, padded),
+            };
+            filled += 1;
+            if filled == queries.len() {
+                attend(&queries);
+                filled = 0;
+            }
+        }
+        attend(&queries[..filled]);
+    }
+
+    /// The keys and values of a text.
+    fn view(&self, row: usize) -> KvView<'_> {
+        let table = &self.lists.table[self.lists.rows[row].blocks.clone()];
+        KvView { layout: self.layout, memory: self.kv.pointer(), table }
+    }
+
+    pub(super) fn norm(&self, x: &mut [f32], norm: &Norm) {
+        let eps = self.model.spec.norm_eps as f32;
+        match &norm.bias {
+            Some(bias) => layer_norm(self.form, x, &norm.weight, bias, eps),
+            None => rms_norm(self.form, x, &norm.weight, eps),
+        }
+    }
+
+    pub(super) fn products(&self) -> Products {
+        Products { form: self.form, mode: self.model.mode }
+    }
+
+    fn task<'m>(&self, linear: &'m Linear, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
+        let matrix = &linear.matrix;
+        self.products().task(matrix, 0..self.lists.tokens(), from, |of| self.buffers.prepared(matrix.inputs, of), to)
+    }
+
+    /// Prepares a token's row for products with some matrices, which all read the same inputs.
+    fn prepare(&self, token: usize, x: &[f32], matrices: &[&Matrix]) {
+        let matrix = |i: usize| matrices.get(i).copied();
+        self.products().prepare_row(token, x, matrix, |k, of| self.buffers.prepared(k, of));
+    }
+
+    /// The residual stream of a token, `[hidden]`.
+    ///
+    /// # Safety
+    /// No other thread uses it until the next meeting.
+    #[expect(clippy::mut_from_ref, reason = "the threads of a team divide the tokens among themselves")]
+    pub(super) unsafe fn hidden(&self, token: usize) -> &mut [f32] {
+        let first = token * self.widths.hidden;
+        // SAFETY: as the caller vouches.
+        unsafe { self.buffers.hidden.part(first..first + self.model.spec.hidden) }
+    }
+}
+
+pub(super) fn row_of(row: usize, width: usize) -> Range<usize> {
+    row * width..(row + 1) * width
+}
+
+/// Where keys and values begin in a row of `qkv`; queries come first.
+fn columns(of: &Layer) -> (usize, usize) {
+    let k = of.q.matrix.tiles() * TILE;
+    (k, k + of.k.matrix.tiles() * TILE)
+}
