@@ -124,6 +124,14 @@ impl ActorSystem {
         WorkerEgress { worker, mailbox }
     }
 
+    pub(crate) fn supervisor(&self) -> &Addr<Supervisor> {
+        &self.supervisor
+    }
+
+    pub(crate) fn next_cell(&self) -> u64 {
+        self.next_cell.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Mailboxes of the workers' egresses.
     pub fn egress_readings(&self) -> Vec<MailboxReading> {
         self.egress.all().iter().map(|mailbox| mailbox.gauge().read()).collect()
@@ -225,7 +233,7 @@ impl Cell {
     /// # Errors
     /// The name of the actor that did not start.
     pub fn start(system: &Arc<ActorSystem>, spec: CellSpec) -> Result<Self, &'static str> {
-        let id = system.next_cell.fetch_add(1, Ordering::Relaxed);
+        let id = system.next_cell();
         let child = move |actor| ChildId { cell: id, actor };
         let engine_arbiter = Arbiter::new();
         let control = system.control.handle();

@@ -8,6 +8,7 @@ extern crate self as lmx_actors;
 pub mod cell;
 mod choice_text;
 pub mod egress;
+pub mod embedding;
 pub mod engine;
 pub mod kv_cache;
 pub mod mailbox;

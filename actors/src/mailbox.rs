@@ -71,6 +71,11 @@ impl<A: Actor> Mailbox<A> {
         self.address.load_full().map(|address| address.downgrade())
     }
 
+    /// Whether its actor runs.
+    pub fn is_open(&self) -> bool {
+        self.address.load().is_some()
+    }
+
     /// Its counters.
     pub fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge
