@@ -1,6 +1,6 @@
 use super::common::Common;
 use super::limits::alternatives;
-use super::{Generation, RequestDefaults};
+use super::{Generation, Prompt, RequestDefaults};
 use crate::error::ApiError;
 use crate::openai::body::{FromBody, read_fields};
 use actix_web::http::header::HeaderMap;
@@ -17,15 +17,6 @@ pub struct CompletionRequest {
     prompts: Vec<Prompt>,
     fields: Fields,
     common: Common,
-}
-
-/// One prompt of a completion.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompt {
-    /// Text for the tokenizer.
-    Text(String),
-    /// Tokens as they are.
-    Ids(Vec<u32>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -55,7 +46,7 @@ impl FromBody for CompletionRequest {
     fn from_body(body: &Value, headers: &HeaderMap) -> Result<Self, ApiError> {
         super::refused::check_completion(body)?;
         let common = Common::read(body, headers)?;
-        Ok(Self { prompts: prompts(body.get("prompt").unwrap_or(&Value::Null))?, fields: read_fields(body)?, common })
+        Ok(Self { prompts: Prompt::read_list(body, "prompt", MAX_PROMPTS)?, fields: read_fields(body)?, common })
     }
 }
 
@@ -81,46 +72,6 @@ impl CompletionRequest {
     }
 }
 
-/// Reads a string, a list of strings, a list of token ids or a list of such lists.
-fn prompts(prompt: &Value) -> Result<Vec<Prompt>, ApiError> {
-    let list = match prompt {
-        Value::String(text) => return Ok(vec![Prompt::Text(text.clone())]),
-        Value::Null => return Err(ApiError::invalid("prompt", "missing")),
-        Value::Array(list) if list.is_empty() => return Err(ApiError::invalid("prompt", "the list is empty")),
-        Value::Array(list) => list,
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-            return Err(ApiError::invalid("prompt", "expected a string, a list of strings or token ids"));
-        }
-    };
-    if list[0].is_number() {
-        return Ok(vec![Prompt::Ids(ids(list, "prompt")?)]);
-    }
-    if list.len() > MAX_PROMPTS {
-        return Err(ApiError::invalid("prompt", format!("{} prompts are more than {MAX_PROMPTS}", list.len())));
-    }
-    let one = |(i, prompt): (usize, &Value)| match prompt {
-        Value::String(text) => Ok(Prompt::Text(text.clone())),
-        Value::Array(tokens) if tokens.is_empty() => {
-            Err(ApiError::invalid(format!("prompt[{i}]"), "the list is empty"))
-        }
-        Value::Array(tokens) => ids(tokens, &format!("prompt[{i}]")).map(Prompt::Ids),
-        other => {
-            Err(ApiError::invalid(format!("prompt[{i}]"), format!("{other} is neither text nor a list of token ids")))
-        }
-    };
-    list.iter().enumerate().map(one).collect()
-}
-
-fn ids(list: &[Value], field: &str) -> Result<Vec<u32>, ApiError> {
-    let id = |(i, value): (usize, &Value)| {
-        value
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| ApiError::invalid(format!("{field}[{i}]"), format!("{value} is no token id")))
-    };
-    list.iter().enumerate().map(id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,36 +79,6 @@ mod tests {
 
     fn parts(body: Value) -> Result<CompletionParts, ApiError> {
         CompletionRequest::from_body(&body, &HeaderMap::new())?.into_parts(&RequestDefaults::default())
-    }
-
-    #[test]
-    fn a_prompt_is_text_or_ids_alone_or_in_lists() {
-        let of = |prompt: Value| parts(json!({"prompt": prompt})).unwrap().prompts;
-        let text = |text: &str| Prompt::Text(text.to_owned());
-
-        assert_eq!(of(json!("a")), [text("a")]);
-        assert_eq!(of(json!(["a", "b"])), [text("a"), text("b")]);
-        assert_eq!(of(json!([1, 2])), [Prompt::Ids(vec![1, 2])]);
-        assert_eq!(of(json!([[1], [2, 3]])), [Prompt::Ids(vec![1]), Prompt::Ids(vec![2, 3])]);
-    }
-
-    #[test]
-    fn a_prompt_of_another_form_is_refused_where_it_breaks() {
-        let cases = [
-            (json!({}), "prompt"),
-            (json!({"prompt": null}), "prompt"),
-            (json!({"prompt": []}), "prompt"),
-            (json!({"prompt": {}}), "prompt"),
-            (json!({"prompt": [1, "a"]}), "prompt[1]"),
-            (json!({"prompt": [-1]}), "prompt[0]"),
-            (json!({"prompt": [[1], [2, 0.5]]}), "prompt[1][1]"),
-            (json!({"prompt": ["a", null]}), "prompt[1]"),
-            (json!({"prompt": [[]]}), "prompt[0]"),
-        ];
-
-        for (body, field) in cases {
-            assert_eq!(parts(body).unwrap_err().param(), Some(field));
-        }
     }
 
     #[test]

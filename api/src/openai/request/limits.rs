@@ -18,6 +18,23 @@ pub(super) fn token_limit(field: &'static str, given: Option<i64>, least: u32) -
     }
 }
 
+/// A number of things of which there must be one.
+pub(super) fn at_least_one(field: &'static str, given: Option<i64>) -> Result<Option<usize>, ApiError> {
+    match given {
+        Some(number) if number < 1 => Err(ApiError::invalid(field, format!("{number} is less than 1"))),
+        ok => Ok(ok.map(|number| usize::try_from(number).unwrap_or(usize::MAX))),
+    }
+}
+
+/// A list that is not empty, and no longer than `max`.
+pub(super) fn list_length(field: &'static str, length: usize, max: usize) -> Result<(), ApiError> {
+    match length {
+        0 => Err(ApiError::invalid(field, "the list is empty")),
+        length if length > max => Err(ApiError::invalid(field, format!("{length} entries are more than {max}"))),
+        _ => Ok(()),
+    }
+}
+
 /// 0 and -1 are off.
 pub(super) fn top_k(given: Option<i64>) -> Result<u32, ApiError> {
     match given {
@@ -86,6 +103,13 @@ mod tests {
         assert!(share("x", Some(1.0)).is_ok() && share("x", Some(0.0)).is_err());
         assert!(alternatives("x", 20).is_ok() && alternatives("x", 21).is_err() && alternatives("x", -1).is_err());
         assert_eq!([top_k(None), top_k(Some(-1)), top_k(Some(0)), top_k(Some(7))], [Ok(0), Ok(0), Ok(0), Ok(7)]);
+    }
+
+    #[test]
+    fn counts_hold_at_their_edges() {
+        assert_eq!([at_least_one("x", None), at_least_one("x", Some(1))], [Ok(None), Ok(Some(1))]);
+        assert!(at_least_one("x", Some(0)).is_err() && at_least_one("x", Some(-1)).is_err());
+        assert!(list_length("x", 2, 2).is_ok() && list_length("x", 3, 2).is_err() && list_length("x", 0, 2).is_err());
     }
 
     #[test]

@@ -69,6 +69,22 @@ impl AddAssign for Usage {
     }
 }
 
+/// Tokens of a request whose answer has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PromptUsage {
+    /// Tokens that the model read.
+    pub prompt_tokens: usize,
+    /// The same.
+    pub total_tokens: usize,
+}
+
+impl PromptUsage {
+    /// Usage of a request that read this many tokens.
+    pub fn new(prompt_tokens: usize) -> Self {
+        Self { prompt_tokens, total_tokens: prompt_tokens }
+    }
+}
+
 /// The `usage` of a chunk: clients that did not ask must not see the field, the others see null until it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageField {
