@@ -61,7 +61,10 @@ pub async fn shut_down(state: &AppState, server: &actix_web::dev::ServerHandle) 
     state.draining.store(true, Ordering::Release);
     tracing::info!("draining");
     let models = state.models.all();
-    let drain = futures_util::future::join_all(models.iter().map(|model| model.cell().drain()));
+    let encoders = state.encoders.all();
+    let chats = futures_util::future::join_all(models.iter().map(|model| model.cell().drain()));
+    let others = futures_util::future::join_all(encoders.iter().map(|model| model.cell().drain()));
+    let drain = futures_util::future::join(chats, others);
     if tokio::time::timeout(state.config.server.shutdown_grace(), drain).await.is_err() {
         tracing::warn!("requests were still running when the time to finish them was over");
     }
@@ -99,9 +102,14 @@ async fn name_and_count(
 
 /// The pattern of the route: a closed set, whatever paths are asked for.
 fn route<B>(response: &ServiceResponse<B>) -> &'static str {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 18] = [
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/embed",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/rerank",
         "/v1/models",
         "/v1/models/{id:.+}",
         "/v1/requests/{id}",

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::inflight::InFlightIndex;
-use crate::models::Registry;
+use crate::models::{Encoders, Registry};
 use crate::telemetry::Metrics;
 use lmx_actors::cell::ActorSystem;
 use std::sync::Arc;
@@ -12,8 +12,10 @@ use std::sync::atomic::AtomicBool;
 pub struct AppState {
     /// The configuration in force.
     pub config: Config,
-    /// The models that serve.
+    /// The models that serve chats and completions.
     pub models: Registry,
+    /// The models that embed and rerank.
+    pub encoders: Arc<Encoders>,
     /// Requests under way.
     pub inflight: Arc<InFlightIndex>,
     /// The actors behind them.
@@ -29,6 +31,7 @@ impl AppState {
     pub fn new(config: Config, system: Arc<ActorSystem>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             models: Registry::new(&config.models, &config.routing),
+            encoders: Arc::new(Encoders::new(&config)),
             config,
             inflight: Arc::default(),
             system,

@@ -5,7 +5,7 @@ use super::terminal;
 use crate::builtin;
 use crate::catalog;
 use crate::config::{Loaded, ModelsConfig, Surroundings};
-use crate::models::{LoadFailure, LoadedModel, Loader, TextPool};
+use crate::models::{LoadFailure, Loader, Served, TextPool};
 use crate::presets::Presets;
 use crate::server;
 use crate::state::AppState;
@@ -88,11 +88,18 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     let text = TextPool::new(threads, loaded.config.scheduler.max_queue);
     let models = loaded.config.models.clone();
     let loader = Arc::new(Loader::new(system, presets, loaded, text, machine_bytes()));
+    state.encoders.connect(loader.clone());
+    state.encoders.start_expiry();
     let mut failed = 0;
     let load_all = async {
         for name in &wanted {
-            match load(&loader, name, &models, preset.as_deref()).await {
-                Ok(model) => state.models.insert(model),
+            let used = state.models.memory_bytes() + state.encoders.memory_bytes();
+            match load(&loader, name, &models, preset.as_deref(), used).await {
+                Ok(Served::Chat(model)) => state.models.insert(*model),
+                Ok(Served::Encoder(model)) => {
+                    state.encoders.insert(*model);
+                    state.models.forget(name);
+                }
                 Err(error) => {
                     failed += 1;
                     state.models.fail(name, &error);
@@ -111,7 +118,10 @@ async fn serve(setup: Setup, listener: TcpListener) -> Outcome {
     }
     if !interrupted {
         if let Ok(address) = address {
-            let names: Vec<_> = state.models.all().iter().map(|model| model.id().to_owned()).collect();
+            let chats = state.models.all();
+            let encoders = state.encoders.all();
+            let names: Vec<_> =
+                chats.iter().map(|model| model.id()).chain(encoders.iter().map(|model| model.id())).collect();
             eprintln!("serving {} on http://{address}/v1", names.join(", "));
         }
         wait_for_signal().await;
@@ -148,16 +158,9 @@ async fn load(
     name: &str,
     models: &ModelsConfig,
     preset: Option<&str>,
-) -> Result<LoadedModel, LoadFailure> {
-    let source = catalog::resolve(name, models)?;
-    let limit = loader.time_limit();
-    let (reader, name, preset) = (loader.clone(), name.to_owned(), preset.map(str::to_owned));
-    let task = tokio::task::spawn_blocking(move || reader.prepare(&name, &source, preset.as_deref(), &mut |_| {}));
-    match tokio::time::timeout(limit, task).await {
-        Ok(Ok(prepared)) => loader.start(prepared?),
-        Ok(Err(panic)) => Err(LoadFailure::Crashed(panic.to_string())),
-        Err(_) => Err(LoadFailure::Timeout(limit.as_secs())),
-    }
+    used_bytes: u64,
+) -> Result<Served, LoadFailure> {
+    loader.load(name, catalog::resolve(name, models)?, preset, used_bytes).await
 }
 
 fn report(name: &str, error: &LoadFailure) {

@@ -26,12 +26,23 @@ pub struct MailboxConfig {
     pub kv_cache: NonZeroUsize,
     /// Batches of tokens on their way to text, per worker.
     pub egress: NonZeroUsize,
+    /// Requests for vectors, per embedding model; beyond it a request is refused with 503.
+    pub embedding: NonZeroUsize,
+    /// Requests for rankings, per reranking model; beyond it a request is refused with 503.
+    pub rerank: NonZeroUsize,
 }
 
 impl Default for MailboxConfig {
     fn default() -> Self {
         let messages = |n| NonZeroUsize::new(n).expect("the default is not zero");
-        Self { scheduler: messages(256), engine: messages(4), kv_cache: messages(512), egress: messages(1024) }
+        Self {
+            scheduler: messages(256),
+            engine: messages(4),
+            kv_cache: messages(512),
+            egress: messages(1024),
+            embedding: messages(256),
+            rerank: messages(256),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct ModelsConfig {
     pub default_model: Option<String>,
     /// Models to load at start, ids or folders. Empty: the built-in one.
     pub auto_load: Vec<String>,
+    /// Whether a request for vectors or a ranking loads the model that it names, if its files are here.
+    pub load_on_request: bool,
     /// Seconds that loading a model may take.
     pub load_timeout_sec: NonZeroU64,
     /// Whether a model computes one step before it serves, so that the first request does not pay for it.
@@ -29,6 +31,7 @@ impl Default for ModelsConfig {
             hub_cache: PathBuf::from("~/.cache/huggingface/hub"),
             default_model: None,
             auto_load: Vec::new(),
+            load_on_request: true,
             load_timeout_sec: NonZeroU64::new(600).expect("the default is not zero"),
             warmup: true,
         }

@@ -1,4 +1,4 @@
-use super::{ActorsConfig, ModelsConfig, Problem, RoutingConfig, ServerConfig, TelemetryConfig};
+use super::{ActorsConfig, MemoryConfig, ModelsConfig, Problem, RoutingConfig, ServerConfig, TelemetryConfig};
 use lmx_runtime::config::{ComputeConfig, KvConfig, SchedulerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Config {
     pub compute: ComputeConfig,
     /// Memory for keys and values.
     pub kv: KvConfig,
+    /// What models may take.
+    pub memory: MemoryConfig,
     /// Other names for models.
     pub routing: RoutingConfig,
     /// What the server tells about itself.
@@ -32,7 +34,7 @@ impl Config {
         let runtime =
             [self.compute.validate(), self.kv.validate(), self.scheduler.validate(self.kv.block_tokens.get())];
         let runtime = runtime.into_iter().filter_map(Result::err).map(|e| Problem::new(e.key, e.reason));
-        let own = [self.server.problems(), self.routing.problems(), self.actors.problems()];
+        let own = [self.memory.problems(), self.server.problems(), self.routing.problems(), self.actors.problems()];
         runtime.chain(own.into_iter().flatten()).collect()
     }
 }

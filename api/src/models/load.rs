@@ -1,17 +1,20 @@
 use super::room::Room;
 use super::text_files::{read_template, read_tokenizer};
-use super::{LoadedModel, ModelParts, TextPool};
+use super::{EncoderModel, EncoderParts, LoadedEncoder, LoadedModel, ModelParts, TextPool};
 use crate::config::{ConfigError, Loaded};
 use crate::presets::{EffectivePreset, Presets, ResolveError};
 use lmx_actors::cell::{ActorSystem, Cell, CellSpec, MailboxCapacities};
+use lmx_actors::embedding::{EmbeddingCell, EmbeddingSpec, EncodeFactory};
 use lmx_actors::engine::ForwardFactory;
 use lmx_runtime::checkpoint::{Checkpoint, LoadError, Source};
 use lmx_runtime::config::InvalidSetting;
 use lmx_runtime::config::KvFormat;
 use lmx_runtime::ids::{BlockId, StateId};
 use lmx_runtime::model::Blueprint;
+use lmx_runtime::model::encoder::{EncoderBlueprint, EncoderTask};
+use lmx_runtime::pooling::{Cut, Purpose, TextEncoder};
 use lmx_runtime::runner::{
-    Backend, Batch, BatchRow, Forward, ForwardError, KvShape, LoadProgress, MemorySize, Model, RowState,
+    Backend, Batch, BatchRow, Encoder, Forward, ForwardError, KvShape, LoadProgress, MemorySize, Model, RowState,
 };
 use lmx_runtime::scheduler::Limits;
 use lmx_runtime::text::{ChatTemplate, Conventions, TemplateError, TextError, Tokenizer};
@@ -20,8 +23,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Share of the machine's memory that models may take.
-const MAX_MEMORY_SHARE: f64 = 0.9;
 /// Tokens of the step that a model computes before it serves.
 const WARMUP_TOKENS: usize = 32;
 /// Why a model does not serve.
@@ -33,6 +34,9 @@ pub enum LoadFailure {
     /// Its tokenizer cannot be used.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] TextError),
+    /// It continues texts, where one that embeds or reranks is wanted.
+    #[error("the model neither embeds nor reranks")]
+    NoEncoder,
     /// A file that it needs is not there.
     #[error("`{0}` is missing")]
     MissingFile(&'static str),
@@ -64,6 +68,7 @@ impl LoadFailure {
             Self::Tokenizer(_) | Self::Template(_) => "invalid_checkpoint",
             Self::MissingFile(_) => "model_incomplete",
             Self::Timeout(_) => "load_timeout",
+            Self::NoEncoder => "unsupported_arch",
             Self::Preset(_) | Self::Setting(_) | Self::Actor(_) | Self::Crashed(_) => "loader_crashed",
         }
     }
@@ -96,6 +101,30 @@ pub struct Prepared {
     mapped_bytes: u64,
     /// What reading and rearranging the weights took.
     weights_time: Duration,
+}
+
+/// An embedding or reranking model in memory, without its actor.
+struct PreparedEncoder {
+    id: String,
+    alias: Option<String>,
+    root: String,
+    preset: EffectivePreset,
+    text: TextEncoder,
+    encoder: Encoder,
+    memory_bytes: u64,
+}
+
+enum Either {
+    Chat(Box<Prepared>),
+    Encoder(Box<PreparedEncoder>),
+}
+
+/// A model that serves.
+pub enum Served {
+    /// Chats and completions.
+    Chat(Box<LoadedModel>),
+    /// Vectors or rankings.
+    Encoder(Box<EncoderModel>),
 }
 
 /// Loads models: checkpoint, weights, text, actors.
@@ -167,7 +196,7 @@ impl Loader {
         let format = preset.config.kv.format();
         let kv = backend.kv_shape(&blueprint, &format)?;
         let weights_bytes = backend.weights_bytes(&blueprint);
-        let may_take = (self.machine_bytes as f64 * MAX_MEMORY_SHARE) as u64;
+        let may_take = self.config.config.memory.may_take(self.machine_bytes);
         if weights_bytes > may_take {
             return Err(LoadError::InsufficientMemory { needed: weights_bytes, available: may_take }.into());
         }
@@ -259,7 +288,9 @@ impl Loader {
         };
         let cell = Cell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
         let text = self.text.clone();
+        let kept = limits.num_blocks as u64 * kv.block_bytes as u64 + limits.num_states as u64 * kv.state_bytes as u64;
         Ok(LoadedModel::new(ModelParts {
+            memory_bytes: weights_bytes + kept,
             id,
             alias,
             root,
@@ -271,6 +302,132 @@ impl Loader {
             preset,
             text,
         }))
+    }
+
+    /// Loads whatever a name stands for.
+    ///
+    /// # Errors
+    /// [`LoadFailure`]; nothing of the model is left then.
+    pub async fn load(
+        self: &Arc<Self>,
+        id: &str,
+        source: Source,
+        preset: Option<&str>,
+        used_bytes: u64,
+    ) -> Result<Served, LoadFailure> {
+        let (reader, id, preset) = (self.clone(), id.to_owned(), preset.map(str::to_owned));
+        let work = move || {
+            let checkpoint = Checkpoint::open(&source)?;
+            match EncoderTask::of(&checkpoint) {
+                Some(task) => {
+                    let encoder = reader.prepare_encoder(&id, &checkpoint, task, preset.as_deref(), used_bytes)?;
+                    Ok(Either::Encoder(Box::new(encoder)))
+                }
+                None => {
+                    let prepared = reader.prepare(&id, &source, preset.as_deref(), &mut |_| {})?;
+                    Ok(Either::Chat(Box::new(prepared)))
+                }
+            }
+        };
+        match self.in_time(work).await? {
+            Either::Encoder(prepared) => self.start_encoder(*prepared).map(Box::new).map(Served::Encoder),
+            Either::Chat(prepared) => self.start(*prepared).map(Box::new).map(Served::Chat),
+        }
+    }
+
+    /// Loads an embedding or reranking model, beside others that take `used_bytes`.
+    ///
+    /// # Errors
+    /// [`LoadFailure`]; nothing of the model is left then.
+    pub async fn load_encoder(
+        self: &Arc<Self>,
+        id: &str,
+        source: Source,
+        used_bytes: u64,
+    ) -> Result<EncoderModel, LoadFailure> {
+        let (reader, id) = (self.clone(), id.to_owned());
+        let work = move || {
+            let checkpoint = Checkpoint::open(&source)?;
+            let task = EncoderTask::of(&checkpoint).ok_or(LoadFailure::NoEncoder)?;
+            reader.prepare_encoder(&id, &checkpoint, task, None, used_bytes)
+        };
+        let prepared = self.in_time(work).await?;
+        self.start_encoder(prepared)
+    }
+
+    /// Runs a load on a thread of its own, for as long as it may take.
+    async fn in_time<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, LoadFailure> + Send + 'static,
+    ) -> Result<T, LoadFailure> {
+        let limit = self.time_limit();
+        match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => Err(LoadFailure::Crashed(panic.to_string())),
+            Err(_) => Err(LoadFailure::Timeout(limit.as_secs())),
+        }
+    }
+
+    fn prepare_encoder(
+        &self,
+        id: &str,
+        checkpoint: &Checkpoint,
+        task: EncoderTask,
+        preset: Option<&str>,
+        used_bytes: u64,
+    ) -> Result<PreparedEncoder, LoadFailure> {
+        let alias = self.presets.choose(id, preset).map_err(ResolveError::from)?;
+        let alias = alias.and_then(|preset| preset.routing_alias.clone());
+        let preset = self.presets.resolve(id, preset, &self.config)?;
+        let backend = Backend::choose(&preset.config.compute)?;
+        let memory_bytes = backend.encoder_bytes(&EncoderBlueprint::read(checkpoint, task)?);
+        let may_take = self.config.config.memory.may_take(self.machine_bytes).saturating_sub(used_bytes);
+        if memory_bytes > may_take {
+            return Err(LoadError::InsufficientMemory { needed: memory_bytes, available: may_take }.into());
+        }
+        let begun = Instant::now();
+        let LoadedEncoder { text, encoder, blueprint } = LoadedEncoder::read(checkpoint, task, &backend, &mut |_| {})?;
+        if preset.config.models.warmup {
+            warm_up_encoder(&text, &encoder)?;
+        }
+        tracing::info!(
+            model = id,
+            family = blueprint.family,
+            task = task.name(),
+            memory_bytes,
+            load_ms = begun.elapsed().as_millis() as u64,
+            max_tokens = text.advice.max_tokens,
+            width = text.width,
+            backend = backend.describe(),
+            preset = preset.name.as_deref().unwrap_or("none"),
+            "model loaded"
+        );
+        let root = checkpoint.path().map_or_else(|| id.to_owned(), |path| path.display().to_string());
+        Ok(PreparedEncoder { id: id.to_owned(), alias, root, preset, text, encoder, memory_bytes })
+    }
+
+    /// Starts the actor of a prepared encoder. Must be called on a thread of the actor system.
+    fn start_encoder(&self, prepared: PreparedEncoder) -> Result<EncoderModel, LoadFailure> {
+        let PreparedEncoder { id, alias, root, preset, text, encoder, memory_bytes } = prepared;
+        let config = &preset.config;
+        let (actor, mailbox) = match text.task {
+            EncoderTask::Embed => ("embedding", config.actors.mailbox.embedding),
+            EncoderTask::Score | EncoderTask::YesNo | EncoderTask::Listwise => ("rerank", config.actors.mailbox.rerank),
+        };
+        let encode: EncodeFactory =
+            Arc::new(move || encoder.encode().map_err(|error| ForwardError::Failed(error.to_string())));
+        let spec = EmbeddingSpec {
+            model: id.clone(),
+            actor,
+            encode,
+            mailbox,
+            max_queue: config.scheduler.max_queue,
+            batch_tokens: config.scheduler.max_batched_tokens,
+            share: f64::from(config.compute.share_percent) / 100.0,
+        };
+        let cell = EmbeddingCell::start(&self.system, spec).map_err(LoadFailure::Actor)?;
+        let pool = self.text.clone();
+        Ok(EncoderModel::new(EncoderParts { id, alias, root, text, cell, memory_bytes, pool }))
     }
 
     /// Divides the memory that the configuration allows for what is kept of sequences. Lowers `scheduler.max_sequences` where
@@ -310,6 +467,25 @@ fn build(model: &Model, limits: Limits, format: &KvFormat) -> Result<Box<dyn For
     let num_blocks = num_blocks.ok_or_else(|| ForwardError::Failed("KV memory has no size".to_owned()))?;
     let size = MemorySize { num_blocks, num_states: limits.num_states };
     model.forward(size, format).map_err(|error| ForwardError::Failed(error.to_string()))
+}
+
+/// Encodes one short text and throws it away.
+fn warm_up_encoder(text: &TextEncoder, encoder: &Encoder) -> Result<(), LoadFailure> {
+    let rows = match text.task {
+        EncoderTask::Embed => vec![text.text("warm up", Purpose::Bare, Cut::default())],
+        EncoderTask::Score | EncoderTask::YesNo | EncoderTask::Listwise => {
+            let ranking = text.reranking("warm", &["up"], None, None, Cut::default());
+            ranking.map(|ranking| ranking.into_rows().0.into_iter().map(Ok).collect()).unwrap_or_default()
+        }
+    };
+    let rows: Vec<_> = rows.into_iter().flatten().collect();
+    let rows: Vec<_> = rows.iter().map(|row| row.row()).collect();
+    let mut vectors = Vec::new();
+    encoder.encode()?.encode(&rows, &mut vectors).map_err(|error| LoadFailure::Crashed(error.to_string()))?;
+    if vectors.iter().any(|x| !x.is_finite()) {
+        return Err(LoadFailure::Crashed("the first text gave numbers that are not finite".to_owned()));
+    }
+    Ok(())
 }
 
 /// Computes one prompt and throws it away: kernels are chosen and compiled, weights are paged in and rearranged.

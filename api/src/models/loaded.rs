@@ -40,6 +40,8 @@ pub struct ModelParts {
     pub preset: EffectivePreset,
     /// Where prompts are made.
     pub text: Arc<TextPool>,
+    /// Bytes that it takes: weights, and what is kept of sequences.
+    pub memory_bytes: u64,
 }
 
 /// The prompt of a chat.
@@ -81,6 +83,11 @@ impl LoadedModel {
     /// What holds for it.
     pub fn preset(&self) -> &EffectivePreset {
         &self.parts.preset
+    }
+
+    /// Bytes that it takes: weights, and what is kept of sequences.
+    pub fn memory_bytes(&self) -> u64 {
+        self.parts.memory_bytes
     }
 
     /// Most tokens of prompt and answer together.

@@ -1,6 +1,7 @@
 //! Loaded models: how they come to be, how their prompts are made, and how a name finds one.
 
 mod encoder;
+mod encoders;
 mod load;
 mod loaded;
 mod registry;
@@ -9,8 +10,9 @@ mod text_files;
 mod text_pool;
 mod thinking;
 
-pub use encoder::LoadedEncoder;
-pub use load::{LoadFailure, Loader, Prepared};
+pub use encoder::{EncoderModel, EncoderParts, LoadedEncoder, Ranked};
+pub use encoders::Encoders;
+pub use load::{LoadFailure, Loader, Prepared, Served};
 pub(crate) use loaded::unix_seconds;
 pub use loaded::{ChatPrompt, LoadedModel, ModelParts};
 pub use registry::Registry;

@@ -82,6 +82,24 @@ impl Registry {
         Err(ApiError::ModelNotFound { model: asked.to_owned() })
     }
 
+    /// Whether a model answers to this name, now or once it is loaded.
+    pub fn holds(&self, name: &str) -> bool {
+        let listed = self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, ids)| ids.as_slice());
+        let mut candidates = std::iter::once(name).chain(listed.into_iter().flatten().map(String::as_str));
+        candidates.any(|id| self.models.contains_key(id) || self.loading.contains_key(id))
+            || self.models.iter().any(|model| model.alias() == Some(name))
+    }
+
+    /// Takes an announcement back: the model serves elsewhere.
+    pub fn forget(&self, id: &str) {
+        self.loading.remove(id);
+    }
+
+    /// Bytes that they take: weights, and what is kept of sequences.
+    pub fn memory_bytes(&self) -> u64 {
+        self.models.iter().map(|model| model.memory_bytes()).sum()
+    }
+
     /// All models, by id.
     pub fn all(&self) -> Vec<Arc<LoadedModel>> {
         let mut models: Vec<_> = self.models.iter().map(|model| model.clone()).collect();

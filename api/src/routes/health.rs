@@ -12,7 +12,10 @@ pub(super) async fn alive() -> HttpResponse {
 /// `GET /readyz`: at least one model can take a request now.
 pub(super) async fn ready(state: web::Data<Arc<AppState>>) -> HttpResponse {
     let models = state.models.all();
-    let ready = models.iter().filter(|model| model.cell().is_ready()).count();
+    let encoders = state.encoders.all();
+    let ready = models.iter().filter(|model| model.cell().is_ready()).count()
+        + encoders.iter().filter(|model| model.cell().is_ready()).count();
+    let all = models.len() + encoders.len();
     let draining = state.draining.load(Ordering::Acquire);
     let status = match (draining, ready) {
         (true, _) => "draining",
@@ -20,7 +23,7 @@ pub(super) async fn ready(state: web::Data<Arc<AppState>>) -> HttpResponse {
         (false, 0) => "no model is ready",
         (false, _) => "ok",
     };
-    let body = json!({ "status": status, "models": models.len(), "ready": ready, "loading": state.models.loading() });
+    let body = json!({ "status": status, "models": all, "ready": ready, "loading": state.models.loading() });
     if status == "ok" { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 

@@ -2,11 +2,13 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod head;
 mod health;
 mod metrics;
 mod models;
 mod requests;
+mod rerank;
 mod tokenize;
 
 pub(crate) use head::{CountedByAnswer, RequestName};
@@ -19,6 +21,11 @@ use actix_web::web::{self, ServiceConfig};
 pub fn configure(app: &mut ServiceConfig) {
     app.service(resource("/v1/chat/completions").route(web::post().to(chat::completions)))
         .service(resource("/v1/completions").route(web::post().to(completions::completions)))
+        .service(resource("/v1/embeddings").route(web::post().to(embeddings::embeddings)))
+        .service(resource("/embed").route(web::post().to(embeddings::embed_tei)))
+        .service(resource("/v1/rerank").route(web::post().to(rerank::v1)))
+        .service(resource("/v2/rerank").route(web::post().to(rerank::v2)))
+        .service(resource("/rerank").route(web::post().to(rerank::v1)))
         .service(resource("/v1/models").route(web::get().to(models::list)))
         // Ids hold slashes.
         .service(resource("/v1/models/{id:.+}").route(web::get().to(models::one)))

@@ -1,6 +1,6 @@
 use crate::error::ApiError;
 use crate::openai::JsonBody;
-use crate::openai::request::{DetokenizeRequest, Prompt, TokenizeRequest, TokenizeText};
+use crate::openai::request::{DetokenizeRequest, Prompt, RequestDefaults, TokenizeRequest, TokenizeText};
 use crate::openai::response::{DetokenizeResponse, TokenizeResponse};
 use crate::state::AppState;
 use actix_web::web;
@@ -11,8 +11,16 @@ pub(super) async fn tokenize(
     state: web::Data<Arc<AppState>>,
     JsonBody(body): JsonBody<TokenizeRequest>,
 ) -> Result<web::Json<TokenizeResponse>, ApiError> {
-    let model = state.models.find(body.model())?;
     let with_text = body.return_token_strs();
+    if let Some(model) = body.model().and_then(|name| state.encoders.loaded(name)) {
+        let TokenizeText::Prompt { text, add_special_tokens } = body.into_text(&RequestDefaults::default())? else {
+            return Err(ApiError::invalid("messages", format!("`{}` knows no chats", model.id())));
+        };
+        let ids = model.tokenize(text, add_special_tokens).await?;
+        let texts = with_text.then(|| ids.iter().map(|&id| model.token_name(id)).collect());
+        return Ok(web::Json(TokenizeResponse::new(ids, model.max_tokens(), texts)));
+    }
+    let model = state.models.find(body.model())?;
     let ids = match body.into_text(&model.preset().defaults)? {
         TokenizeText::Prompt { text, .. } if text.is_empty() => Vec::new(),
         TokenizeText::Prompt { text, add_special_tokens } => {
@@ -30,6 +38,9 @@ pub(super) async fn detokenize(
     state: web::Data<Arc<AppState>>,
     JsonBody(body): JsonBody<DetokenizeRequest>,
 ) -> Result<web::Json<DetokenizeResponse>, ApiError> {
+    if let Some(model) = body.model.as_deref().and_then(|name| state.encoders.loaded(name)) {
+        return Ok(web::Json(DetokenizeResponse { prompt: model.detokenize(&body.tokens)? }));
+    }
     let model = state.models.find(body.model.as_deref())?;
     if body.tokens.is_empty() {
         return Ok(web::Json(DetokenizeResponse { prompt: String::new() }));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::num::NonZeroUsize;
 
 /// What computes, and how exactly.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ComputeConfig {
     /// Which executor runs the forward pass.
@@ -24,16 +24,40 @@ pub struct ComputeConfig {
     /// Whether the native executor leaves weights in the file and rearranges each part whenever it is read, instead of
     /// once in memory of its own. Takes no memory that the system cannot take back, and costs speed in every step.
     pub mapped: bool,
+    /// Percent of a processor that embedding and reranking models get while a chat model wants all of it, 1 to 100; what
+    /// nobody else wants is theirs in any case. 50 and more: as much as the chat. Linux only.
+    pub share_percent: u8,
+}
+
+/// A tenth: a step of a chat becomes longer by about as much.
+const SHARE_PERCENT_DEFAULT: u8 = 10;
+
+impl Default for ComputeConfig {
+    fn default() -> Self {
+        Self {
+            executor: Executor::default(),
+            mode: ComputeMode::default(),
+            threads: None,
+            cores: None,
+            huge_pages: HugePages::default(),
+            mapped: false,
+            share_percent: SHARE_PERCENT_DEFAULT,
+        }
+    }
 }
 
 impl ComputeConfig {
     /// Checks what the types cannot.
     ///
     /// # Errors
-    /// [`InvalidSetting`] if the list of cores is empty, names a core twice, or is shorter than there are threads.
+    /// [`InvalidSetting`] if the list of cores is empty, names a core twice, or is shorter than there are threads, and for
+    /// a share that is none.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let Some(cores) = &self.cores else { return Ok(()) };
         let invalid = |key, reason| Err(InvalidSetting { key, reason });
+        if !(1..=100).contains(&self.share_percent) {
+            return invalid("compute.share_percent", format!("{} does not lie in 1 to 100", self.share_percent));
+        }
+        let Some(cores) = &self.cores else { return Ok(()) };
         if cores.is_empty() {
             return invalid("compute.cores", "the list is empty: leave it out to let the system choose".to_owned());
         }

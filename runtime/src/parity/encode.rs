@@ -66,7 +66,7 @@ impl EncoderInputs {
             Self::Texts(texts) => {
                 let row = |text: &String| of.text(text, Purpose::Bare, cut);
                 let rows = texts.iter().map(row).collect::<Result<Vec<_>, _>>()?;
-                let vectors = encoded(&rows, encode, batch)?;
+                let vectors = of.finish(encoded(&rows, encode, batch)?, of.width, of.normalize);
                 Ok(vec![("embeddings".to_owned(), Dtype::F32, vec![texts.len(), of.width], floats(&vectors))])
             }
             Self::Pairs(pairs) => {

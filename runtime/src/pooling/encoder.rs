@@ -84,6 +84,8 @@ pub struct TextEncoder {
     pub tokenizer: Arc<Tokenizer>,
     /// Length of its vectors.
     pub width: usize,
+    /// Whether the model's own pipeline brings them to length 1.
+    pub normalize: bool,
     vocab: usize,
     /// Of a listwise reranker: the tokens behind a document and behind the query.
     marks: Option<[u32; 2]>,
@@ -109,6 +111,7 @@ impl TextEncoder {
             advice: Advice::read(checkpoint, blueprint)?,
             tokenizer,
             width: blueprint.width,
+            normalize: blueprint.head.normalize,
             vocab: blueprint.spec.vocab,
             marks,
         })
@@ -184,6 +187,18 @@ impl TextEncoder {
         }
     }
 
+    /// Cuts vectors, `[texts, width]`, to their first `dimensions` components, and brings them to length 1 if that is wanted.
+    pub fn finish(&self, vectors: Vec<f32>, dimensions: usize, normalize: bool) -> Vec<f32> {
+        let mut all = match dimensions {
+            whole if whole == self.width => vectors,
+            part => vectors.chunks_exact(self.width).flat_map(|vector| &vector[..part]).copied().collect(),
+        };
+        if normalize {
+            all.chunks_exact_mut(dimensions.max(1)).for_each(to_unit_length);
+        }
+        all
+    }
+
     pub(super) fn mark_tokens(&self) -> Option<[u32; 2]> {
         self.marks
     }
@@ -223,4 +238,11 @@ impl TextEncoder {
             Purpose::Named(name) => self.advice.prompt(name)?,
         })
     }
+}
+
+/// Divides a vector by its length. A vector of zeros stays one.
+fn to_unit_length(x: &mut [f32]) {
+    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    let length = squares.sqrt().max(1e-12) as f32;
+    x.iter_mut().for_each(|x| *x /= length);
 }

@@ -27,7 +27,7 @@ pub struct HeadSpec {
     pub pooling: Pooling,
     /// Products that follow.
     pub layers: Vec<HeadLayer>,
-    /// Whether the result is divided by its length.
+    /// Whether the result is divided by its length, which is not the executor's work.
     pub normalize: bool,
 }
 
@@ -184,7 +184,7 @@ fn projector(checkpoint: &Checkpoint) -> HeadSpec {
     } else {
         vec![layer(None, "projector.0", Activation::Relu), layer(None, "projector.2", Activation::Identity)]
     };
-    HeadSpec { pooling: Pooling::Marks, layers, normalize: true }
+    HeadSpec { pooling: Pooling::Marks, layers, normalize: false }
 }
 
 fn read<T: DeserializeOwned>(checkpoint: &Checkpoint, name: &str) -> Result<Option<T>, LoadError> {

@@ -51,9 +51,6 @@ impl Step<'_> {
             // Each answer has a tile of its own.
             let step = if head.answers.is_empty() { 1 } else { TILE };
             out.iter_mut().zip(row.iter().step_by(step)).for_each(|(out, x)| *out = *x);
-            if head.normalize {
-                normalize(out);
-            }
         }
     }
 
@@ -105,11 +102,4 @@ impl Step<'_> {
             Activation::Gelu => gelu(self.form, x),
         }
     }
-}
-
-/// Divides a vector by its length. A vector of zeros stays one.
-fn normalize(x: &mut [f32]) {
-    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-    let length = squares.sqrt().max(1e-12) as f32;
-    x.iter_mut().for_each(|x| *x /= length);
 }

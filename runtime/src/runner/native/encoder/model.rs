@@ -57,7 +57,6 @@ pub(super) struct Head {
     pub(super) layers: Vec<(Linear, Activation)>,
     /// Rows whose products with the pooled row are the result, in place of `layers`.
     pub(super) answers: Vec<Matrix>,
-    pub(super) normalize: bool,
     pub(super) width: usize,
 }
 
@@ -218,7 +217,7 @@ impl Loader<'_> {
                 rows.push(Matrix::new(1, spec.hidden, stored.some_rows(token..token + 1)));
             }
         }
-        Ok(Head { pooling: head.pooling, layers, answers: rows, normalize: head.normalize, width: *width })
+        Ok(Head { pooling: head.pooling, layers, answers: rows, width: *width })
     }
 }
 
