@@ -41,7 +41,10 @@ pub use lanes::Form;
 pub use latent::LatentAttention;
 pub use pack::{AffineRows, pack_dense_rows};
 pub use prepare::{Activations, BLOCK_ROWS, Encoding, GroupOf, padded_rows, prepared_bytes};
-pub use rows::{add, add_scaled, gate_by_sigmoid, layer_norm, rms_norm, rotate_halves, rotate_neighbours, swiglu};
+pub use rows::{
+    add, add_scaled, bias_gelu, gate_by_sigmoid, gelu, gelu_tanh, gelu_tanh_gated, layer_norm, relu, rms_norm,
+    rotate_halves, rotate_neighbours, swiglu,
+};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

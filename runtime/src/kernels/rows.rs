@@ -131,6 +131,44 @@ pub fn gate_by_sigmoid(form: Form, x: &mut [f32], gate: &[f32]) {
     unsafe { form.run(Pairs { to: x, with: gate, of: Sigmoid }) }
 }
 
+/// `x = gelu(x)`, `gelu(x) = x (1 + erf(x / √2)) / 2`.
+///
+/// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+pub fn gelu(form: Form, x: &mut [f32]) {
+    // SAFETY: the kernel reads and writes the slice.
+    unsafe { form.run(Each { x, of: Gelu }) }
+}
+
+/// `x = gelu(x + bias)`, as [`add`] and [`gelu`] compute it.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn bias_gelu(form: Form, x: &mut [f32], bias: &[f32]) {
+    assert_eq!(x.len(), bias.len(), "rows of different lengths");
+    // SAFETY: the kernel reads and writes the slices, which are of one length.
+    unsafe { form.run(Pairs { to: x, with: bias, of: Gelu }) }
+}
+
+/// `x = gelu(x)` with a hyperbolic tangent instead of erf: `gelu(x) = x (1 + tanh(√(2 / π) (x + 0.044715 x³))) / 2`.
+///
+/// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+pub fn gelu_tanh(form: Form, x: &mut [f32]) {
+    // SAFETY: the kernel reads and writes the slice.
+    unsafe { form.run(Each { x, of: GeluTanh }) }
+}
+
+/// `gate = gelu(gate) * up`, with the gelu of [`gelu_tanh`].
+///
+/// Source: Shazeer, "GLU Variants Improve Transformer", 2020.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn gelu_tanh_gated(form: Form, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "rows of different lengths");
+    // SAFETY: the kernel reads and writes the slices, which are of one length.
+    unsafe { form.run(Pairs { to: gate, with: up, of: GeluTanh }) }
+}
+
 /// Adds `x`, multiplied by `factor`, to `to`.
 ///
 /// # Panics
@@ -146,6 +184,15 @@ trait OfTwo: Copy {
     unsafe fn of<L: Lanes>(self, to: L::F, with: L::F) -> L::F;
 }
 
+/// What becomes of each element of a row.
+trait OfOne: Copy {
+    unsafe fn of<L: Lanes>(self, x: L::F) -> L::F;
+}
+
+#[derive(Clone, Copy)]
+struct Gelu;
+#[derive(Clone, Copy)]
+struct GeluTanh;
 #[derive(Clone, Copy)]
 struct Silu;
 #[derive(Clone, Copy)]
@@ -171,6 +218,59 @@ impl OfTwo for Scaled {
     #[inline(always)]
     unsafe fn of<L: Lanes>(self, to: L::F, x: L::F) -> L::F {
         L::fma(x, L::splat(self.0), to)
+    }
+}
+
+impl OfOne for Gelu {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, x: L::F) -> L::F {
+        math::gelu::<L>(x)
+    }
+}
+
+impl OfTwo for Gelu {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, x: L::F, bias: L::F) -> L::F {
+        math::gelu::<L>(L::add(x, bias))
+    }
+}
+
+impl OfOne for GeluTanh {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, x: L::F) -> L::F {
+        math::gelu_tanh::<L>(x)
+    }
+}
+
+impl OfTwo for GeluTanh {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, gate: L::F, up: L::F) -> L::F {
+        L::mul(math::gelu_tanh::<L>(gate), up)
+    }
+}
+
+struct Each<'a, O> {
+    x: &'a mut [f32],
+    of: O,
+}
+
+impl<O: OfOne> Kernel for Each<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let n = self.x.len();
+        let whole = n - n % TILE;
+        for i in (0..whole).step_by(TILE) {
+            let x = self.x.as_mut_ptr().add(i);
+            L::store(x, self.of.of::<L>(L::load(x)));
+        }
+        if whole < n {
+            let mut x = [0.0; TILE];
+            x[..n - whole].copy_from_slice(&self.x[whole..]);
+            L::store(x.as_mut_ptr(), self.of.of::<L>(L::load(x.as_ptr())));
+            self.x[whole..].copy_from_slice(&x[..n - whole]);
+        }
     }
 }
 
@@ -209,6 +309,11 @@ pub fn add(to: &mut [f32], x: &[f32]) {
     assert_eq!(to.len(), x.len(), "rows of different lengths");
     // One rounding each: every compiler gives the same bits, and vectors of its own.
     to.iter_mut().zip(x).for_each(|(to, x)| *to += x);
+}
+
+/// `x = max(x, 0)`; a NaN stays.
+pub fn relu(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
 }
 
 /// Turns the pairs `(x[i], x[i + n])` of the first `2 n` components by the angles whose cosines and sines are given.
@@ -319,6 +424,83 @@ mod tests {
                 gate_by_sigmoid(Form::PORTABLE, &mut portable, &y);
                 gate_by_sigmoid(form, &mut other, &y);
                 assert_eq!(portable, other, "{form:?}");
+            }
+        }
+    }
+
+    /// Numbers close to each other where the functions bend, some far away, and both zeros and infinities.
+    fn far_and_dense() -> Vec<f32> {
+        let dense = (-60_000..=60_000).map(|i| i as f32 / 4000.0);
+        let sizes = (-126..128).map(|power| 2.0f32.powi(power));
+        let far = sizes.flat_map(|size| [size, -size, 1.37 * size, -1.37 * size]);
+        dense.chain(far).chain([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN]).collect()
+    }
+
+    /// Φ(x), from the series of Marsaglia, "Evaluating the Normal Distribution", 2004; far out the continued fraction.
+    fn normal_distribution(x: f64) -> f64 {
+        let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        if x.abs() > 5.0 {
+            let fraction = (1..200).rev().fold(x.abs(), |below, i| x.abs() + f64::from(i) / below);
+            let tail = density / fraction;
+            return if x < 0.0 { tail } else { 1.0 - tail };
+        }
+        let (mut sum, mut term) = (x, x);
+        for i in 1..200 {
+            term *= x * x / f64::from(2 * i + 1);
+            sum += term;
+        }
+        0.5 + density * sum
+    }
+
+    /// Compares `of` in every form with the exact function, within `error` of the larger of x and 1.
+    fn compare(of: impl Fn(Form, &mut [f32]), exact: impl Fn(f64) -> f64, error: f64) {
+        let x = far_and_dense();
+        let mut reference = None;
+        for form in Form::available().into_iter().rev() {
+            let mut out = x.clone();
+            of(form, &mut out);
+            let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+            for (x, got) in x.iter().zip(&out) {
+                let exact = if *x == f32::NEG_INFINITY { 0.0 } else { exact(f64::from(*x)) };
+                let close = (f64::from(*got) - exact).abs() <= error * exact.abs().max(1.0);
+                assert!(close || f64::from(*got) == exact, "{form:?} of {x}: {got} {exact}");
+            }
+            assert!(*reference.get_or_insert_with(|| bits.clone()) == bits, "{form:?}");
+            let mut nan = [f32::NAN];
+            of(form, &mut nan);
+            assert!(nan[0].is_nan(), "{form:?}");
+        }
+    }
+
+    fn exact_gelu_tanh(x: f64) -> f64 {
+        let y = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+        // Half of 1 + tanh(y), without cancellation.
+        x / (1.0 + (-2.0 * y).exp())
+    }
+
+    #[test]
+    fn gelu_is_exact_and_the_same_in_every_form() {
+        compare(gelu, |x| x * normal_distribution(x), 4e-7);
+        compare(gelu_tanh, exact_gelu_tanh, 2e-7);
+        compare(|_, x| relu(x), |x| x.max(0.0), 0.0);
+    }
+
+    #[test]
+    fn gelu_with_a_bias_or_a_gate_is_that_of_its_parts() {
+        for n in [5, 16, 40] {
+            let (x, y) = (numbers(n, 3.0), numbers(n, 5.0).into_iter().rev().collect::<Vec<_>>());
+            for form in Form::available() {
+                let (mut fused, mut apart) = (x.clone(), x.clone());
+                bias_gelu(form, &mut fused, &y);
+                add(&mut apart, &y);
+                gelu(form, &mut apart);
+                assert_eq!(fused, apart, "{form:?}");
+
+                let (mut gated, mut open) = (x.clone(), x.clone());
+                gelu_tanh_gated(form, &mut gated, &y);
+                gelu_tanh(form, &mut open);
+                open.iter_mut().zip(&y).for_each(|(open, up)| *open *= up);
+                assert_eq!(gated, open, "{form:?}");
             }
         }
     }
