@@ -1,8 +1,9 @@
-//! Kernels of the native executor: products with quantised weights, attention, and what the processor could do at most.
+//! Kernels of the native executor: products with quantised weights and with floats, attention, and what the processor
+//! could do at most.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lmx_runtime::config::{ComputeMode, HugePages};
-use lmx_runtime::kernels::{Form, limits};
+use lmx_runtime::kernels::{DenseProduct, Float, Form, TILE, dense_tile_bytes, limits};
 use lmx_runtime::model::{AttentionSpec, Quantization};
 use lmx_runtime::runner::Threads;
 use lmx_runtime::runner::native::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};
@@ -43,6 +44,41 @@ fn products(c: &mut Criterion) {
     }
 }
 
+/// By one thread: what it reaches of `limits_of_a_thread/floats`. Bytes stay in the caches where there are many rows.
+fn dense_products(c: &mut Criterion) {
+    const MOST: usize = 512;
+    let form = Form::best();
+    for (k, outputs) in [(384, 1536), (1536, 384)] {
+        let mut group = c.benchmark_group(format!("dense_product_{outputs}x{k}_of_a_thread"));
+        group.sample_size(10);
+        let x: Vec<f32> = (0..MOST * k).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let mut out = vec![0.0; MOST * outputs];
+        for kind in [Float::F32, Float::F16, Float::Bf16] {
+            let values: Vec<f32> = (0..k * outputs).map(|i| (i * 17 % 97) as f32 / 50.0 - 1.0).collect();
+            let mut weights = vec![0; outputs / TILE * dense_tile_bytes(kind, k)];
+            kind.write_all(&mut weights, &values);
+            for rows in [1, 4, 16, MOST] {
+                let product = DenseProduct {
+                    kind,
+                    k,
+                    weights: &weights,
+                    tiles: 0..outputs / TILE,
+                    x: x.as_ptr(),
+                    x_stride: k,
+                    rows: 0..rows,
+                    out: out.as_mut_ptr(),
+                    stride: outputs,
+                };
+                group.throughput(Throughput::Elements((2 * k * outputs * rows) as u64));
+                group.bench_function(BenchmarkId::new(format!("{kind:?}"), rows), |b| {
+                    // SAFETY: `x` and `out` have the rows, and nobody else uses them.
+                    b.iter(|| unsafe { product.run(form) });
+                });
+            }
+        }
+    }
+}
+
 fn attention(c: &mut Criterion) {
     let mut bench = workbench();
     let spec = AttentionSpec::plain(16, 8, 128);
@@ -72,5 +108,5 @@ fn machine(c: &mut Criterion) {
     group.bench_function("floats", |b| b.iter(|| black_box(limits::multiply_floats(form, 1000))));
 }
 
-criterion_group!(benches, products, attention, machine);
+criterion_group!(benches, products, dense_products, attention, machine);
 criterion_main!(benches);
