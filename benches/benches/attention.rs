@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lmx_runtime::config::{KvCodes, KvConfig};
-use lmx_runtime::kernels::{Attention, Float, Form, KvContent, KvLayout, KvView, Query};
+use lmx_runtime::kernels::{Attention, Float, Form, KvContent, KvLayout, KvView, Query, Seen};
 use std::time::{Duration, Instant};
 
 const HEAD_DIM: usize = 128;
@@ -61,7 +61,7 @@ impl Layers {
             rows.map(|(q, out)| Query { q: q.as_ptr(), position, out: out.as_mut_ptr() }).collect();
         for (kv_head, queries) in queries.chunks_exact(group).enumerate() {
             // SAFETY: all positions have been written, and the results are this function's own.
-            unsafe { Attention { kv: view, kv_head, window: None, queries }.run(Form::best()) };
+            unsafe { Attention { kv: view, kv_head, seen: Seen::Before { window: None }, queries }.run(Form::best()) };
         }
     }
 }

@@ -176,6 +176,7 @@ fn state(setup: TestSetup, model: &str) -> Arc<AppState> {
     // The fake's own answers hold any token of its small vocabulary; scripted ones end as the family's do.
     let eos_ids = if shape.vocab_size > 97 { conventions.end_ids.clone() } else { Vec::new() };
     let parts = ModelParts {
+        memory_bytes: 0,
         id: model.to_owned(),
         alias: Some(format!("{model}-alias")),
         root: model.to_owned(),
