@@ -2,6 +2,7 @@
 
 use super::args_bench::BenchArgs;
 use super::args_config::ConfigCommand;
+use super::args_encode::{EmbedArgs, RerankArgs};
 use clap::{Args, Parser, Subcommand};
 use lmx_runtime::config::{ComputeMode, Executor};
 use std::num::NonZeroUsize;
@@ -28,6 +29,10 @@ pub enum Command {
     List(ListArgs),
     /// Show one model: its config, memory and whether it can be served.
     Inspect(InspectArgs),
+    /// Turn texts into vectors.
+    Embed(EmbedArgs),
+    /// Order documents by how relevant they are for a query.
+    Rerank(RerankArgs),
     /// Measure how fast a model runs here.
     Bench(BenchArgs),
     /// Write numbers for checks against other implementations.
