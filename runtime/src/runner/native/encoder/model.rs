@@ -1,12 +1,13 @@
-use crate::checkpoint::{Checkpoint, LoadError};
+use crate::checkpoint::{Checkpoint, LoadError, element_bytes};
 use crate::config::{ComputeMode, HugePages};
 use crate::kernels::Form;
 use crate::model::encoder::{Activation, EncoderBlueprint, EncoderSpec, EncoderTask, NormKind, NormOrder, Pooling};
-use crate::model::{Modules, QkNorm};
+use crate::model::{Module, ModuleKind, Modules, QkNorm, Storage};
 use crate::runner::LoadProgress;
 use crate::runner::native::find::Finder;
 use crate::runner::native::model::LoadOptions;
 use crate::runner::native::pack;
+use crate::runner::native::stored::{ROUNDED, StoredMatrix};
 use crate::runner::native::weights::{Linear, Matrix, modules_bytes};
 use std::sync::Arc;
 
@@ -103,10 +104,14 @@ impl NativeEncoder {
             reached.done_bytes += bytes as u64;
             progress(reached);
         };
-        let matrices = model.matrices_mut();
+        let mut matrices = model.matrices_mut();
         if options.mapped {
-            advance(matrices.iter().filter_map(|matrix| matrix.stored()).map(|stored| stored.bytes()).sum());
-        } else {
+            let costly = |matrix: &Matrix| matrix.stored().is_some_and(StoredMatrix::is_turned);
+            let (kept, stay): (Vec<_>, Vec<_>) = matrices.into_iter().partition(|matrix| costly(matrix));
+            advance(stay.iter().filter_map(|matrix| matrix.stored()).map(StoredMatrix::bytes).sum());
+            matrices = kept;
+        }
+        if !matrices.is_empty() {
             pack::pack(matrices, Form::best(), &options.threads, options.huge_pages, &mut advance)
                 .map_err(|error| LoadError::Device { what: "weights".to_owned(), message: error.to_string() })?;
         }
@@ -165,14 +170,26 @@ impl Loader<'_> {
         Ok(Layer {
             attention_norms: norms(names.attention_norms)?,
             mlp_norms: norms(names.mlp_norms)?,
-            q: self.find.linear(&q)?,
-            k: self.find.linear(&k)?,
-            v: self.find.linear(&v)?,
+            q: self.linear(&q)?,
+            k: self.linear(&k)?,
+            v: self.linear(&v)?,
             qk_norm,
-            out: self.find.linear(&out)?,
-            gate: spec.mlp.activation.is_gated().then(|| self.find.linear(&gate)).transpose()?,
-            up: self.find.linear(&up)?,
-            down: self.find.linear(&down)?,
+            out: self.linear(&out)?,
+            gate: spec.mlp.activation.is_gated().then(|| self.linear(&gate)).transpose()?,
+            up: self.linear(&up)?,
+            down: self.linear(&down)?,
+        })
+    }
+
+    /// A product of a layer. In the mode for speed, floats are rounded to codes, whose products are several times as fast.
+    fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
+        let linear = self.find.linear(path)?;
+        Ok(match (self.find.mode, linear.matrix.stored()) {
+            (ComputeMode::Int8, Some(stored)) => {
+                let (outputs, inputs) = (linear.matrix.outputs, linear.matrix.inputs);
+                Linear { matrix: Matrix::new(outputs, inputs, stored.clone().rounded()), bias: linear.bias }
+            }
+            _ => linear,
         })
     }
 
@@ -223,5 +240,18 @@ impl Loader<'_> {
 
 /// Bytes of memory that the weights of an encoder take once it is loaded; of `mapped` ones only what is not in the file.
 pub fn encoder_bytes(blueprint: &EncoderBlueprint, mapped: bool, mode: ComputeMode) -> u64 {
-    blueprint.all_modules().map(|modules: &Modules| modules_bytes(modules, mapped, mode)).sum()
+    let all: u64 = blueprint.all_modules().map(|modules: &Modules| modules_bytes(modules, mapped, mode)).sum();
+    if mode != ComputeMode::Int8 {
+        return all;
+    }
+    // Products of the layers, of which rounded ones are in memory in any case.
+    let difference = |(_, module): (&str, &Module)| {
+        let Storage::Dense(dtype) = module.storage else { return 0 };
+        let rounds = module.kind == ModuleKind::Linear && module.inputs.is_multiple_of(ROUNDED.group_size);
+        let elements = (module.outputs * module.inputs) as i64;
+        let own = if mapped { 0 } else { elements * element_bytes(dtype) as i64 };
+        let codes = elements * ROUNDED.bits as i64 / 8 + elements / ROUNDED.group_size as i64 * 8;
+        if rounds { codes - own } else { 0 }
+    };
+    all.saturating_add_signed(blueprint.modules().iter().map(difference).sum())
 }
