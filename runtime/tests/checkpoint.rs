@@ -341,7 +341,7 @@ fn facts_tell_what_the_checkpoint_holds() {
     assert_eq!((facts.family, facts.layers, facts.vocab, &*facts.key_prefix), ("llama", 2, 512, "model."));
     assert_eq!(facts.kv_elements_per_token, 2 * 2 * 2 * 16);
     assert_eq!(facts.eos_ids, [443, 447, 448]);
-    let storage: Vec<&str> = facts.storage.iter().map(|(name, _)| name.as_str()).collect();
+    let storage: Vec<&str> = facts.weights.storage.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(storage.len(), 4, "{storage:?}");
     assert!(storage.contains(&"6-bit, group 32") && storage.contains(&"bf16"), "{storage:?}");
 }
@@ -478,7 +478,7 @@ fn a_float8_matrix_may_have_one_scale() {
     assert_eq!(logits(small.path()), logits(plain.path()));
     let blueprint = Blueprint::read(&open(small.path()).unwrap()).unwrap();
     assert!(blueprint.unexpected.is_empty() && blueprint.skipped > 0);
-    assert!(ModelFacts::of(&blueprint).storage.iter().any(|(name, _)| name == "fp8"));
+    assert!(ModelFacts::of(&blueprint).weights.storage.iter().any(|(name, _)| name == "fp8"));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn the_memory_estimate_is_what_the_weights_take() {
     let blueprint = |name: &str| Blueprint::read(&fixture::named(name).checkpoint()).unwrap();
     let f32_weights = |name: &str| {
         let blueprint = blueprint(name);
-        let parameters = ModelFacts::of(&blueprint).parameters;
+        let parameters = ModelFacts::of(&blueprint).weights.parameters;
         (estimate_memory(&blueprint, &Device::Cpu, ComputeMode::F32).total(), parameters)
     };
     let (bytes, parameters) = f32_weights("llama-f32");

@@ -41,6 +41,8 @@ struct Row {
     path: Option<PathBuf>,
     size_bytes: u64,
     family: Option<&'static str>,
+    /// What it is for: generate, embed or rerank.
+    task: Option<&'static str>,
     quantization: Option<String>,
     /// As configured, KV memory apart.
     memory_bytes: Option<u64>,
@@ -65,6 +67,7 @@ impl Row {
             path: listed.path.clone(),
             size_bytes: listed.size_bytes(),
             family: None,
+            task: None,
             quantization: None,
             memory_bytes: None,
             complete: true,
@@ -77,7 +80,8 @@ impl Row {
             Ok(model) => Self {
                 // Of a hub repository, the snapshot that would be loaded.
                 path: model.checkpoint.path().map(Path::to_owned).or(row.path),
-                family: Some(model.facts.family),
+                family: Some(model.family()),
+                task: Some(model.task()),
                 quantization: Some(model.quantization()),
                 memory_bytes: Some(model.memory_bytes(backend)),
                 ..row
@@ -232,6 +236,20 @@ mod tests {
         assert_eq!((&rows[1]["complete"], &rows[1]["supported"]), (&false.into(), &serde_json::Value::Null));
         assert_eq!((&rows[3]["family"], &rows[3]["quantization"]), (&"llama".into(), &"4-bit, group 64".into()));
         assert!(rows[3]["size_bytes"].is_u64() && rows[3]["outcome"].is_null());
+    }
+
+    #[test]
+    fn embedding_models_are_listed_like_all_others() {
+        let (root, config) = models();
+        copy(&fixture("qwen3-q8g64"), &root.path().join("tiny-embedding"));
+
+        let rows = on_disk(&config);
+
+        let row = rows.last().unwrap();
+        assert_eq!((row.id.as_str(), row.state().as_str()), ("tiny-embedding", "ready"));
+        assert_eq!((row.family, row.task), (Some("qwen3"), Some("embed")));
+        assert_eq!(row.quantization.as_deref(), Some("8-bit, group 64"));
+        assert!(row.memory_bytes.is_some_and(|bytes| bytes > 0));
     }
 
     #[test]

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The presets that are shipped: file name and text.
-const SHIPPED: [(&str, &str); 15] = [
+const SHIPPED: [(&str, &str); 22] = [
     ("builtin.yaml", include_str!("../../../presets/builtin.yaml")),
     ("code-assistant.yaml", include_str!("../../../presets/code-assistant.yaml")),
     ("devstral.yaml", include_str!("../../../presets/devstral.yaml")),
+    ("embedding-bge-large.yaml", include_str!("../../../presets/embedding-bge-large.yaml")),
+    ("embedding-gemma.yaml", include_str!("../../../presets/embedding-gemma.yaml")),
+    ("embedding-minilm.yaml", include_str!("../../../presets/embedding-minilm.yaml")),
+    ("embedding-qwen3.yaml", include_str!("../../../presets/embedding-qwen3.yaml")),
     ("glm-4-flash.yaml", include_str!("../../../presets/glm-4-flash.yaml")),
     ("glm-4.yaml", include_str!("../../../presets/glm-4.yaml")),
     ("glm-5.yaml", include_str!("../../../presets/glm-5.yaml")),
@@ -20,6 +24,9 @@ const SHIPPED: [(&str, &str); 15] = [
     ("qwen3-instruct.yaml", include_str!("../../../presets/qwen3-instruct.yaml")),
     ("qwen3.yaml", include_str!("../../../presets/qwen3.yaml")),
     ("reasoning.yaml", include_str!("../../../presets/reasoning.yaml")),
+    ("rerank-bge.yaml", include_str!("../../../presets/rerank-bge.yaml")),
+    ("rerank-jina-v3.yaml", include_str!("../../../presets/rerank-jina-v3.yaml")),
+    ("rerank-qwen3.yaml", include_str!("../../../presets/rerank-qwen3.yaml")),
 ];
 
 /// All presets by name.
@@ -176,6 +183,31 @@ mod tests {
         assert_eq!(choose("Qwen/Qwen3-Coder-Next", None), Some("qwen3-coder-next"));
         assert_eq!(choose("org/unknown", None), None);
         assert!(presets.choose("m", Some("qwen")).unwrap_err().to_string().starts_with("there is no preset `qwen`"));
+    }
+
+    #[test]
+    fn models_that_embed_or_rerank_get_no_preset_for_chats_and_chat_models_none_of_theirs() {
+        let presets = Presets::shipped();
+        let choose = |model| presets.choose(model, None).unwrap().map(|preset| preset.name.as_str());
+
+        for (model, preset) in [
+            ("sentence-transformers/all-MiniLM-L6-v2", "embedding-minilm"),
+            ("mlx-community/all-MiniLM-L6-v2-4bit", "embedding-minilm"),
+            ("BAAI/bge-large-en-v1.5", "embedding-bge-large"),
+            ("google/embeddinggemma-300m", "embedding-gemma"),
+            ("Qwen/Qwen3-Embedding-0.6B", "embedding-qwen3"),
+            ("mlx-community/Qwen3-Embedding-8B-4bit-DWQ", "embedding-qwen3"),
+            ("jinaai/jina-reranker-v3-mlx", "rerank-jina-v3"),
+            ("BAAI/bge-reranker-v2-m3", "rerank-bge"),
+            ("BAAI/bge-reranker-large", "rerank-bge"),
+            ("/models/Qwen3-Reranker-0.6B/", "rerank-qwen3"),
+            ("Qwen/Qwen3-8B", "qwen3"),
+            ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-instruct"),
+        ] {
+            assert_eq!(choose(model), Some(preset), "{model}");
+        }
+        assert_eq!(choose("cross-encoder/ms-marco-MiniLM-L6-v2"), None);
+        assert_eq!(choose("google/gemma-3-4b-it"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::blueprint::Blueprint;
 use super::micro::Microscaling;
-use super::module::Storage;
+use super::module::{Modules, Storage};
 use super::spec::{DecoderSpec, ExpertGroups, LayerSpec, MixerSpec, RoutedSpec, Scoring};
 use crate::checkpoint::Dtype;
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ pub struct ModelFacts {
     pub kv_elements_per_token: usize,
     /// Layers with a recurrent state, and the numbers that the states of one sequence are; `None` if there is none.
     pub recurrent: Option<(usize, usize)>,
-    /// Weights, a tied head counted once.
-    pub parameters: u64,
+    /// Its weights, a tied head counted once.
+    pub weights: WeightFacts,
     /// Weights that one token passes, its embedding apart.
     pub active_parameters: u64,
     /// What mixes positions.
@@ -40,10 +40,34 @@ pub struct ModelFacts {
     pub experts: Option<ExpertFacts>,
     /// What stands before the names of the tensors.
     pub key_prefix: String,
-    /// How many matrices are stored how, most frequent first: `4-bit, group 64` or `BF16`.
-    pub storage: Vec<(String, usize)>,
     /// Tokens that end an answer.
     pub eos_ids: Vec<u32>,
+}
+
+/// How many weights modules have, and how they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightFacts {
+    /// Weights.
+    pub parameters: u64,
+    /// How many matrices are stored how, most frequent first: `4-bit, group 64` or `bf16`.
+    pub storage: Vec<(String, usize)>,
+}
+
+impl WeightFacts {
+    /// Counts.
+    pub fn of<'a>(modules: impl IntoIterator<Item = &'a Modules>) -> Self {
+        let mut storage: BTreeMap<String, usize> = BTreeMap::new();
+        let mut parameters = 0;
+        for (_, module) in modules.into_iter().flat_map(Modules::iter) {
+            parameters += (module.parts * module.outputs * (module.inputs + usize::from(module.bias))) as u64;
+            if module.inputs > 1 {
+                *storage.entry(name(module.storage)).or_default() += 1;
+            }
+        }
+        let mut storage: Vec<(String, usize)> = storage.into_iter().collect();
+        storage.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Self { parameters, storage }
+    }
 }
 
 /// What people want to know of a mixture of experts.
@@ -95,16 +119,7 @@ impl ModelFacts {
         let first = spec.layers.iter().find(|layer| !recurrent(layer)).map(|layer| &layer.mixer);
         let attention = spec.layers.iter().filter_map(LayerSpec::attention);
         let windows: Vec<usize> = attention.filter_map(|attention| attention.window).collect();
-        let mut storage: BTreeMap<String, usize> = BTreeMap::new();
-        let mut parameters = 0;
-        for (_, module) in blueprint.modules().iter() {
-            parameters += (module.parts * module.outputs * (module.inputs + usize::from(module.bias))) as u64;
-            if module.inputs > 1 {
-                *storage.entry(name(module.storage)).or_default() += 1;
-            }
-        }
-        let mut storage: Vec<(String, usize)> = storage.into_iter().collect();
-        storage.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let weights = WeightFacts::of([blueprint.modules()]);
         Self {
             family: blueprint.family.name,
             layers: spec.layers.len(),
@@ -118,8 +133,7 @@ impl ModelFacts {
             kv_elements_per_token: spec.layers.iter().map(|layer| layer.mixer.cached()).sum(),
             recurrent: (recurrent_layers > 0)
                 .then(|| (recurrent_layers, spec.layers.iter().map(|layer| layer.mixer.state()).sum())),
-            parameters,
-            active_parameters: parameters - idle_parameters(spec) - embedding_parameters(spec),
+            active_parameters: weights.parameters - idle_parameters(spec) - embedding_parameters(spec),
             attention: match first {
                 Some(MixerSpec::Latent(of)) if of.sparse.is_some() => "sparse latent",
                 Some(MixerSpec::Latent(_)) => "latent",
@@ -129,7 +143,7 @@ impl ModelFacts {
             },
             experts: ExpertFacts::of(spec),
             key_prefix: blueprint.key_prefix().to_owned(),
-            storage,
+            weights,
             eos_ids: blueprint.config.eos_ids.clone(),
         }
     }

@@ -21,7 +21,7 @@ mod survey;
 
 pub use blueprint::Blueprint;
 pub use config::{ModelConfig, SamplingAdvice};
-pub use facts::{ExpertFacts, ModelFacts};
+pub use facts::{ExpertFacts, ModelFacts, WeightFacts};
 pub use family::Family;
 pub use float8::Float8;
 pub use micro::Microscaling;

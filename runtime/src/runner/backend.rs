@@ -74,9 +74,8 @@ impl Backend {
     pub fn describe(&self) -> String {
         match &self.who {
             Who::Candle(device) => format!("candle {} ({:?})", self.mode, device.location()),
-            Who::Native { form, options: LoadOptions { threads, mapped, .. } } => {
-                format!("native {} ({form}, {threads}{})", self.mode, if *mapped { ", mapped" } else { "" })
-            }
+            // The same kernels compute both.
+            Who::Native { .. } => self.describe_encoder(),
         }
     }
 
@@ -153,10 +152,21 @@ impl Encoder {
 }
 
 impl Backend {
-    /// Bytes of memory that the weights of an encoder take once it is loaded, from the tensor index alone.
+    /// What computes encoders, for people.
+    pub fn describe_encoder(&self) -> String {
+        let (form, LoadOptions { threads, mapped, .. }) = self.kernels();
+        format!("native {} ({form}, {threads}{})", self.mode, if mapped { ", mapped" } else { "" })
+    }
+
+    /// Bytes of memory that the weights of an encoder take once it is loaded, from the tensor index alone; without what
+    /// stays in the file ([`Self::encoder_mapped_bytes`]).
     pub fn encoder_bytes(&self, blueprint: &EncoderBlueprint) -> u64 {
-        let mapped = matches!(&self.who, Who::Native { options, .. } if options.mapped);
-        native::encoder_bytes(blueprint, mapped, self.mode)
+        native::encoder_bytes(blueprint, self.kernels().1.mapped, self.mode)
+    }
+
+    /// Bytes of weights that a loaded encoder leaves in the files of its checkpoint.
+    pub fn encoder_mapped_bytes(&self, blueprint: &EncoderBlueprint, checkpoint: &Checkpoint) -> u64 {
+        if self.kernels().1.mapped { blueprint.stored_bytes(checkpoint) } else { 0 }
     }
 
     /// Loads an encoder; `answers`: see [`NativeEncoder::load`]. `progress` is called as it goes on.
@@ -170,18 +180,20 @@ impl Backend {
         answers: Option<[u32; 2]>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Encoder, LoadError> {
-        let own;
-        let (form, options) = match &self.who {
-            Who::Native { form, options } => (*form, options),
-            // Encoders are computed by the native kernels wherever the decoders are.
+        let (form, options) = self.kernels();
+        let model = NativeEncoder::load(checkpoint, blueprint, answers, self.mode, &options, progress)?;
+        Ok(Encoder { model, form, threads: options.threads })
+    }
+
+    /// The kernels of this program: they compute encoders wherever decoders are computed.
+    fn kernels(&self) -> (Form, LoadOptions) {
+        match &self.who {
+            Who::Native { form, options } => (*form, options.clone()),
             Who::Candle(_) => {
                 let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-                own = LoadOptions::from(Threads::anywhere(cores));
-                (Form::best(), &own)
+                (Form::best(), Threads::anywhere(cores).into())
             }
-        };
-        let model = NativeEncoder::load(checkpoint, blueprint, answers, self.mode, options, progress)?;
-        Ok(Encoder { model, form, threads: options.threads.clone() })
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! `lmx inspect`: one model, without loading it.
 
+mod decoder;
+mod encoder;
 mod report;
 mod text;
+mod weights;
 
 use super::args::{InspectArgs, Outcome};
 use super::examine::examine;
@@ -39,8 +42,8 @@ pub fn run(args: &InspectArgs) -> Outcome {
         }
         Err(error) => return fail_load(&error),
     };
-    let report = match backend.kv_shape(&model.blueprint, &config.kv.format()) {
-        Ok(kv) => Report::new(&args.model, &model, &backend, kv, formats),
+    let report = match Report::new(&args.model, &model, &backend, &config.kv.format(), formats) {
+        Ok(report) => report,
         Err(error) => return fail(Outcome::Usage, error),
     };
     if args.json {
@@ -70,8 +73,22 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name).join("model")
     }
 
+    /// A copy of a fixture's model at `to`.
+    fn copy(name: &str, to: PathBuf) -> PathBuf {
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(fixture(name)).unwrap() {
+            let from = entry.unwrap().path();
+            std::fs::copy(&from, to.join(from.file_name().unwrap())).unwrap();
+        }
+        to
+    }
+
     fn report(name: &str) -> Report {
         of_folder(name, fixture(name))
+    }
+
+    fn json_of(report: &Report) -> serde_json::Value {
+        serde_json::to_value(report).unwrap()
     }
 
     fn of_folder(name: &str, folder: PathBuf) -> Report {
@@ -81,8 +98,7 @@ mod tests {
     fn with_kv(name: &str, folder: PathBuf, kv: &KvConfig) -> Report {
         let backend = Backend::choose(&ComputeConfig::default()).unwrap();
         let model = examine(&Source::Folder(folder)).unwrap();
-        let kv = backend.kv_shape(&model.blueprint, &kv.format()).unwrap();
-        Report::new(name, &model, &backend, kv, Formats::default())
+        Report::new(name, &model, &backend, &kv.format(), Formats::default()).unwrap()
     }
 
     // Two layers, two key heads of 32: keys and values are 2 * 2 * 2 * 32 = 256 components of 16, 9 or 5 bits. A block of
@@ -108,10 +124,11 @@ mod tests {
         let report = report("llama-mixed");
 
         assert_eq!((report.outcome, report.family, report.problems.len()), ("loadable", "llama", 0));
-        assert!(report.memory_bytes > 0 && !report.backend.is_empty());
-        assert!(report.storage.len() > 1, "{:?}", report.storage);
-        assert_eq!(report.chat_templates, ["default"]);
-        assert!(report.eos_tokens.iter().all(|token| token.text.is_some()));
+        let said = json_of(&report);
+        assert!(said["memory_bytes"].as_u64() > Some(0) && said["backend"].as_str() > Some(""), "{said}");
+        assert!(said["storage"].as_array().unwrap().len() > 1, "{said}");
+        assert_eq!((&said["task"], &said["chat_templates"]), (&json!("generate"), &json!(["default"])));
+        assert!(said["eos_tokens"].as_array().unwrap().iter().all(|token| token["text"].is_string()), "{said}");
     }
 
     #[test]
@@ -126,19 +143,59 @@ mod tests {
 
     #[test]
     fn templates_in_their_own_folder_are_named_too() {
-        let copy = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(fixture("llama-mixed")).unwrap() {
-            let from = entry.unwrap().path();
-            std::fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
-        }
-        let folder = copy.path().join("additional_chat_templates");
+        let root = tempfile::tempdir().unwrap();
+        let copy = copy("llama-mixed", root.path().join("model"));
+        let folder = copy.join("additional_chat_templates");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("tool_use.jinja"), "{{ tools }}").unwrap();
         std::fs::write(folder.join("notes.txt"), "no template").unwrap();
 
-        let report = of_folder("m", copy.path().to_owned());
+        let report = of_folder("m", copy);
 
-        assert_eq!(report.chat_templates, ["default", "tool_use"]);
+        assert_eq!(json_of(&report)["chat_templates"], json!(["default", "tool_use"]));
+    }
+
+    #[test]
+    fn an_embedding_model_is_told_with_its_pooling_lengths_and_prompts() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = copy("qwen3-q8g64", root.path().join("Tiny-Embedding"));
+        let write = |name: &str, json: serde_json::Value| std::fs::write(folder.join(name), json.to_string()).unwrap();
+        write("sentence_bert_config.json", json!({"max_seq_length": 40}));
+        let prompts = json!({"query": "Query:\n", "document": ""});
+        write("config_sentence_transformers.json", json!({"prompts": prompts, "default_prompt_name": "query"}));
+
+        let report = of_folder("m", folder);
+
+        let said = json_of(&report);
+        assert_eq!((report.outcome, &said["task"], &said["method"]), ("loadable", &json!("embed"), &json!("vectors")));
+        assert_eq!((&said["width"], &said["shorter"]), (&json!(64), &json!({"from": 32})));
+        assert_eq!((&said["prompts"], &said["default_prompt"]), (&prompts, &json!("Query:\n")));
+        assert_eq!((&said["max_tokens"], &said["quantization"]), (&json!(40), &json!("8-bit, group 64")));
+        assert!(said.get("chat_templates").is_none() && said["memory_bytes"].as_u64() > Some(0), "{said}");
+        let text = report.to_text();
+        for line in [
+            "task             embed (vectors)",
+            "attention        grouped-query, causal, 4 heads of 32, 2 per key head",
+            "context          40960 tokens, 40 of a text",
+            "pooling          last",
+            "head             normalised",
+            "width            64, or less down to 32",
+            r#"default prompt   "Query:\n""#,
+            "matrices         15 x 8-bit, group 64",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}\n{text}");
+        }
+    }
+
+    // The fixture's tokenizer has neither of the tokens.
+    #[test]
+    fn a_reranker_that_cannot_answer_is_no_model_that_can_be_served() {
+        let root = tempfile::tempdir().unwrap();
+        let report = of_folder("m", copy("qwen3-bf16", root.path().join("Tiny-Reranker")));
+
+        assert_eq!(json_of(&report)["method"], "yes_or_no");
+        assert_eq!(report.outcome, "invalid_checkpoint");
+        assert_eq!(report.problems, ["tokenizer.json has no tokens `yes` and `no`"]);
     }
 
     #[test]

@@ -147,6 +147,11 @@ impl EncoderBlueprint {
         self.modules.stored_bytes(checkpoint) + beside
     }
 
+    /// Bytes of all tensors of the checkpoint and of the files beside it, whether they are asked for or not.
+    pub fn weights_bytes(&self, checkpoint: &Checkpoint) -> u64 {
+        checkpoint.weights_bytes() + self.beside.values().map(|(beside, _)| beside.weights_bytes()).sum::<u64>()
+    }
+
     /// Path of a module by its name.
     pub fn path(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
