@@ -235,7 +235,7 @@ mod tests {
         lmx.yaml:7:3: `scheduler.max_queue`: invalid type: string "many", expected usize
         lmx.yaml:2:3: `sever.port`: unknown key, did you mean `server.port`?
         env LMX_TELEMETRY__LOG__LEVEL: `telemetry.log.level`: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`
-        env LMX_UNKNOWN: `unknown`: unknown key, known here are server, models, scheduler, compute, kv, routing, telemetry, actors
+        env LMX_UNKNOWN: `unknown`: unknown key, known here are server, models, scheduler, compute, kv, memory, routing, telemetry, actors
         lmx.yaml:5:3: `kv.memory_fraction`: 2 lies outside of (0, 0.9]
         flag: `actors.mailbox.engine`: 1 is too few, 2 plans are under way at a time
         "#);
