@@ -3,8 +3,9 @@
 
     models_table.py --lmx target/release/lmx --checker parity/check.py --fixtures fixtures tests/fixtures --write docs/models.md
 
-Each fixture (as the fixture generator writes it) is computed in float32 by the native and by the candle executor, and in
-int16, and compared with the reference implementation's logits. Of several fixtures of one kind the worst is given.
+Each decoder's fixture (as the fixture generator writes it) is computed in float32 by the native and by the candle
+executor, and in int16, and compared with the reference implementation's logits. Of several fixtures of one kind the worst
+is given.
 Without --write the table is printed. Exit status: 0 all within the checker's tolerance, 1 something is not.
 """
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from parity_matrix import fixtures
+from parity_matrix import decoders
 
 BEGIN, END = "<!-- table: tests/models_table.py -->", "<!-- end of the table -->"
 COLUMNS = {
@@ -52,7 +53,7 @@ def error(args, fixture, flags, out):
 def table(args):
     worst, passed = {}, True
     with tempfile.TemporaryDirectory() as folder:
-        for fixture in fixtures(args.fixtures):
+        for fixture in decoders(args.fixtures):
             meta = json.loads((fixture / "reference/meta.json").read_text())
             row = (meta["family"], *kind(meta))
             for column, flags in COLUMNS.items():

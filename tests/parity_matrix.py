@@ -4,7 +4,8 @@
     parity_matrix.py --lmx target/release/lmx --checker parity/check.py --fixtures fixtures/llama fixtures/qwen3
 
 A fixture is a folder with `model/` and `reference/`, as the fixture generator writes it; a folder of fixtures stands for
-all of them. The checker runs with this interpreter, which needs numpy and safetensors.
+all of them. Encoders read whole texts: of the ways only `whole` and `batch` are theirs. The checker runs with this
+interpreter, which needs numpy and safetensors.
 Exit status: 0 all passed, 1 something failed, 2 nothing to run.
 """
 import argparse
@@ -30,20 +31,31 @@ WAYS = {
     "batch-reuse5": ["--batch", "--reuse-prefix", "--chunk", "5"],
 }
 
+# Ways of models that read whole texts.
+WAYS_OF_ENCODERS = ["whole", "batch"]
+
+# What a model is given, by the key in `inputs.json`, and the entries that its output must have.
+REQUIRED = {"prompts": "logits,greedy_ids,greedy_logits", "texts": "embeddings", "pairs": "scores,probabilities", "cases": "scores"}
 
 # Passed on to `lmx parity` where they are given.
 PASSED_ON = {"executor": "native or candle", "kv_bits": "bits of keys and values", "kv_group_size": "components of a group", "kv_quantized_start": "first positions that stay floats"}
 
 
+def given(fixture):
+    """The key of `inputs.json` that says what the fixture's model is given."""
+    inputs = json.loads((fixture / "reference" / "inputs.json").read_text())
+    return next((key for key in REQUIRED if key in inputs), None)
+
+
 def fixtures(paths):
-    """The fixtures among the given folders and right below them, that hold prompts."""
-    found = []
-    for path in map(Path, paths):
-        for folder in [path, *sorted(path.iterdir())]:
-            inputs = folder / "reference" / "inputs.json"
-            if inputs.is_file() and "prompts" in json.loads(inputs.read_text()):
-                found.append(folder)
-    return found
+    """The fixtures among the given folders and right below them."""
+    folders = [folder for path in map(Path, paths) for folder in [path, *sorted(path.iterdir())]]
+    return [folder for folder in folders if (folder / "reference" / "inputs.json").is_file() and given(folder)]
+
+
+def decoders(paths):
+    """Those with prompts."""
+    return [folder for folder in fixtures(paths) if given(folder) == "prompts"]
 
 
 def run(args, fixture, way, out):
@@ -60,14 +72,15 @@ def run(args, fixture, way, out):
     seconds = time.monotonic() - begun
     if ran.returncode != 0:
         return False, f"lmx ended with {ran.returncode}: {ran.stderr.strip().splitlines()[-1:]}", seconds
-    check = [sys.executable, args.checker, str(fixture), str(out), "--require", "logits,greedy_ids,greedy_logits", "--json"]
+    check = [sys.executable, args.checker, str(fixture), str(out), "--require", REQUIRED[given(fixture)], "--json"]
     check += ["--level", args.level] if args.level else []
     checked = subprocess.run(check, capture_output=True, text=True)
     if not checked.stdout.strip():
         return False, f"the checker ended with {checked.returncode}: {checked.stderr.strip().splitlines()[-1:]}", seconds
     report = json.loads(checked.stdout)
     failed = [f"{entry['name']}: {entry['detail']}" for entry in report["entries"] if not entry["ok"]]
-    errors = [float(words[words.index("err") + 1]) for entry in report["entries"] for words in [entry["detail"].split()] if "err" in words]
+    number = "err" if given(fixture) == "prompts" else "abs"
+    errors = [float(words[words.index(number) + 1]) for entry in report["entries"] for words in [entry["detail"].split()] if number in words]
     passed = checked.returncode == 0 and report["passed"]
     return passed, failed[0] if failed else f"{max(errors):.1e}", seconds
 
@@ -89,22 +102,26 @@ def main():
         parser.error(f"unknown ways {', '.join(unknown)}, known are {', '.join(WAYS)}")
     folders = fixtures(args.fixtures)
     if not folders:
-        print("no fixture with prompts in these folders", file=sys.stderr)
+        print("no fixture in these folders", file=sys.stderr)
         return 2
 
     width = max(len(folder.name) for folder in folders)
     print(f"{'fixture':{width}}  " + "  ".join(f"{way:>12}" for way in ways), flush=True)
-    failures = []
+    failures, runs = [], 0
     with tempfile.TemporaryDirectory() as temporary:
         for folder in folders:
             cells = []
             for way in ways:
+                if way not in WAYS_OF_ENCODERS and given(folder) != "prompts":
+                    cells.append("")
+                    continue
+                runs += 1
                 passed, detail, _ = run(args, folder, way, Path(temporary) / "out.safetensors")
                 cells.append(detail if passed else "FAIL")
                 if not passed:
                     failures.append(f"{folder.name} {way}: {detail}")
             print(f"{folder.name:{width}}  " + "  ".join(f"{cell:>12}" for cell in cells), flush=True)
-    print(f"{len(folders) * len(ways) - len(failures)} passed, {len(failures)} failed; numbers are the largest error over the reference's standard deviation")
+    print(f"{runs - len(failures)} passed, {len(failures)} failed; numbers are the largest error over the reference's standard deviation, of encoders the largest error")
     for failure in failures:
         print(f"FAIL {failure}")
     return 1 if failures else 0

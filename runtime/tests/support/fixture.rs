@@ -27,8 +27,13 @@ pub(crate) struct Prompt {
     pub(crate) greedy_logits: Vec<f32>,
 }
 
-/// The fixtures of the repository, or of the folder that `LMX_FIXTURES` names.
+/// The decoders among the fixtures of the repository, or of the folder that `LMX_FIXTURES` names.
 pub(crate) fn all() -> Vec<Fixture> {
+    folders().iter().filter(|path| inputs(path).get("prompts").is_some()).map(|path| Fixture::read(path)).collect()
+}
+
+/// All fixtures, sorted.
+pub(crate) fn folders() -> Vec<PathBuf> {
     let folder = std::env::var_os("LMX_FIXTURES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"), PathBuf::from);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -37,7 +42,12 @@ pub(crate) fn all() -> Vec<Fixture> {
         .filter(|path| path.join("reference").is_dir())
         .collect();
     paths.sort();
-    paths.iter().map(|path| Fixture::read(path)).collect()
+    paths
+}
+
+/// What a fixture's model is to compute.
+pub(crate) fn inputs(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path.join("reference/inputs.json")).unwrap()).unwrap()
 }
 
 /// A fixture of the repository by name.
@@ -66,7 +76,7 @@ impl Fixture {
         let config: Value = serde_json::from_slice(&std::fs::read(path.join("model/config.json")).unwrap()).unwrap();
         let config = config.get("text_config").unwrap_or(&config);
         let has = |key: &str| meta.get(key).is_some_and(|value| !value.is_null());
-        let prompts = json("inputs.json")["prompts"]
+        let prompts = inputs(path)["prompts"]
             .as_object()
             .unwrap()
             .iter()
