@@ -4,9 +4,9 @@
 //! output is one sum over the inputs in their order: it depends on its row of x and on W alone.
 
 use super::TILE;
+use super::blocks::{Arithmetic, Blocks};
 use super::float::{Bf16, Element, F16, F32, Float};
 use super::lanes::{Form, Kernel, Lanes};
-use std::hint::black_box;
 use std::ops::Range;
 
 /// Bytes of a tile of `k` inputs.
@@ -82,187 +82,77 @@ impl DenseProduct<'_> {
 
 struct Run<'a, E>(&'a DenseProduct<'a>, E);
 
-/// Rows of x that are worked on at a time, so that a block of their inputs stays in the second-level cache while the
-/// tiles pass.
-const ROWS: usize = 48;
-/// Inputs of a tile that are worked on at a time where there are many rows, so that they stay in the first-level cache
+/// Inputs of some tiles that are worked on at a time where there are many rows, so that they stay in the first-level cache
 /// while the rows pass: 24 KiB of float32.
 const INPUTS: usize = 384;
-/// Tiles that all rows pass before the next ones.
-const TILES: usize = 4;
 
 impl<E: Element> Kernel for Run<'_, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        if L::ROWS >= 8 {
-            blocks::<L, E, 8, 2>(self.0);
-        } else if L::ROWS >= 4 {
-            blocks::<L, E, 6, 1>(self.0);
-        } else {
-            blocks::<L, E, 4, 1>(self.0);
-        }
+        let DenseProduct { k, weights, ref tiles, x, x_stride, ref rows, out, stride, .. } = *self.0;
+        let product = Blocks {
+            arithmetic: Floats(self.1),
+            steps: k,
+            // Few rows read each tile once, from its start to its end: they wait for memory.
+            piece: [k, if L::ROWS >= 8 { INPUTS / 2 } else { INPUTS }],
+            weights: weights.as_ptr(),
+            tile_bytes: TILE * E::BYTES * k,
+            tiles: tiles.clone(),
+            x: x.cast(),
+            row_bytes: x_stride * size_of::<f32>(),
+            rows: rows.clone(),
+            out,
+            stride,
+        };
+        product.run::<L>();
     }
 }
 
-/// A part of a product: some rows and inputs.
+/// One input at a time, added up in one chain from the first to the last.
 #[derive(Clone, Copy)]
-struct Block<'a> {
-    product: &'a DenseProduct<'a>,
-    rows: (usize, usize),
-    inputs: (usize, usize),
-}
+struct Floats<E>(E);
 
-/// Computes a product, `M` rows and `AT` tiles in the registers: as many sums as fit beside the operands.
-#[inline(always)]
-unsafe fn blocks<L: Lanes, E: Element, const M: usize, const AT: usize>(product: &DenseProduct<'_>) {
-    // Few rows read each tile once, from its start to its end: they wait for memory.
-    let each = if product.rows.len() < M { product.k } else { INPUTS / AT };
-    let mut row = product.rows.start;
-    while row < product.rows.end {
-        let end = product.rows.end.min(row + ROWS);
-        let mut input = 0;
-        loop {
-            let stop = product.k.min(input + each);
-            let block = Block { product, rows: (row, end), inputs: (input, stop) };
-            let mut tile = product.tiles.start;
-            while tile < product.tiles.end {
-                let last = product.tiles.end.min(tile + TILES);
-                block.all_rows::<L, E, M, AT>(tile, last);
-                tile = last;
-            }
-            input = stop;
-            if input == product.k {
-                break;
-            }
-        }
-        row = end;
-    }
-}
+impl<E: Element> Arithmetic for Floats<E> {
+    type Weights<L: Lanes> = L::F;
+    type X<L: Lanes> = L::F;
+    type Sum<L: Lanes> = L::F;
+    const WEIGHTS_BYTES: usize = TILE * E::BYTES;
+    const X_BYTES: usize = size_of::<f32>();
 
-impl Block<'_> {
     #[inline(always)]
-    unsafe fn all_rows<L: Lanes, E: Element, const M: usize, const AT: usize>(self, first: usize, last: usize) {
-        let (start, end) = self.rows;
-        let whole = start + (end - start) / M * M;
-        let mut tile = first;
-        while last - tile >= AT {
-            self.whole_rows::<L, E, M, AT>(tile, whole);
-            tile += AT;
-        }
-        while tile < last {
-            self.whole_rows::<L, E, M, 1>(tile, whole);
-            tile += 1;
-        }
-        // With fewer rows more tiles are in flight instead: a sum alone waits for itself.
-        let mut row = whole;
-        while end - row >= 4 {
-            self.tiles::<L, E, 4, 1>(first, last, row);
-            row += 4;
-        }
-        if end - row >= 2 {
-            self.tiles::<L, E, 2, 2>(first, last, row);
-            row += 2;
-        }
-        if end > row {
-            self.tiles::<L, E, 1, 4>(first, last, row);
+    unsafe fn weights<L: Lanes>(from: *const u8) -> L::F {
+        E::load::<L>(from)
+    }
+
+    #[inline(always)]
+    unsafe fn x<L: Lanes>(from: *const u8) -> L::F {
+        L::splat(from.cast::<f32>().read())
+    }
+
+    #[inline(always)]
+    unsafe fn begin<L: Lanes>(before: Option<L::F>) -> L::F {
+        match before {
+            Some(sum) => sum,
+            None => L::splat(0.0),
         }
     }
 
     #[inline(always)]
-    unsafe fn whole_rows<L: Lanes, E: Element, const M: usize, const AT: usize>(self, tile: usize, end: usize) {
-        let mut row = self.rows.0;
-        while row < end {
-            self.multiply::<L, E, M, AT>(tile, row);
-            row += M;
-        }
+    unsafe fn add<L: Lanes>(sum: L::F, weights: L::F, x: L::F) -> L::F {
+        L::fma(weights, x, sum)
     }
 
     #[inline(always)]
-    unsafe fn tiles<L: Lanes, E: Element, const M: usize, const AT: usize>(
-        self,
-        first: usize,
-        last: usize,
-        row: usize,
-    ) {
-        let mut tile = first;
-        while last - tile >= AT {
-            self.multiply::<L, E, M, AT>(tile, row);
-            tile += AT;
-        }
-        while tile < last {
-            self.multiply::<L, E, M, 1>(tile, row);
-            tile += 1;
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply<L: Lanes, E: Element, const M: usize, const AT: usize>(self, tile: usize, row: usize) {
-        let DenseProduct { k, weights, x, x_stride, out, stride, .. } = *self.product;
-        let ((start, end), out) = (self.inputs, out.add(row * stride + tile * TILE));
-        let apart = TILE * E::BYTES * k;
-        let mut operands = Operands { weights: weights.as_ptr().add(tile * apart), apart, rows: [x; M] };
-        for m in 0..M {
-            // The compiler must not know that the rows are evenly apart: it would add up their addresses in the loop.
-            operands.rows[m] = black_box(x.add((row + m) * x_stride));
-        }
-        let mut sums = [[L::splat(0.0); AT]; M];
-        if start > 0 {
-            for m in 0..M {
-                for a in 0..AT {
-                    sums[m][a] = L::load(out.add(m * stride + a * TILE));
-                }
-            }
-        }
-        let mut i = start;
-        // Four inputs in a turn: where another thread of the core issues instructions too, each one beside the
-        // multiplications counts.
-        while end - i >= 4 {
-            for next in 0..4 {
-                operands.add::<L, E, AT>(i + next, &mut sums);
-            }
-            i += 4;
-        }
-        while i < end {
-            operands.add::<L, E, AT>(i, &mut sums);
-            i += 1;
-        }
-        for m in 0..M {
-            for a in 0..AT {
-                L::store(out.add(m * stride + a * TILE), sums[m][a]);
-            }
-        }
-    }
-}
-
-/// Where some tiles and some rows of x begin.
-struct Operands<const M: usize> {
-    weights: *const u8,
-    /// Bytes from tile to tile.
-    apart: usize,
-    rows: [*const f32; M],
-}
-
-impl<const M: usize> Operands<M> {
-    /// Adds the products of input `i`.
-    #[inline(always)]
-    unsafe fn add<L: Lanes, E: Element, const AT: usize>(&self, i: usize, sums: &mut [[L::F; AT]; M]) {
-        let mut weights = [L::splat(0.0); AT];
-        for a in 0..AT {
-            weights[a] = E::load::<L>(self.weights.add(a * self.apart + i * TILE * E::BYTES));
-        }
-        for m in 0..M {
-            let x = L::splat(self.rows[m].add(i).read());
-            for a in 0..AT {
-                sums[m][a] = L::fma(weights[a], x, sums[m][a]);
-            }
-        }
+    unsafe fn end<L: Lanes>(&self, sum: L::F, _: Option<L::F>, _: *const u8, _: usize) -> L::F {
+        sum
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocks::ROWS;
     use super::*;
 
     /// More than a block of inputs, and not in fours.

@@ -82,7 +82,7 @@ fn cut(value: f32, largest: f32) -> f32 {
 }
 
 /// A [`Float`] that a kernel is compiled for.
-pub(super) trait Element {
+pub(super) trait Element: Copy {
     const BYTES: usize;
 
     /// # Safety
@@ -90,8 +90,11 @@ pub(super) trait Element {
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F;
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Bf16;
+#[derive(Clone, Copy)]
 pub(super) struct F16;
+#[derive(Clone, Copy)]
 pub(super) struct F32;
 
 impl Element for Bf16 {

@@ -15,6 +15,7 @@
 
 mod affine;
 mod attention;
+mod blocks;
 mod coded;
 mod delta;
 mod dense;
@@ -28,6 +29,7 @@ mod math;
 mod pack;
 mod prepare;
 mod rows;
+mod words;
 
 pub use affine::{AffineLayout, AffineTiles, Product};
 pub use attention::{Attention, QUERIES, Query, Seen};
@@ -45,6 +47,7 @@ pub use rows::{
     add, add_scaled, bias_gelu, gate_by_sigmoid, gelu, gelu_tanh, gelu_tanh_gated, layer_norm, relu, rms_norm,
     rotate_halves, rotate_neighbours, swiglu,
 };
+pub use words::{WordProduct, pack_word_rows, unpack_word_row, word_tile_bytes};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

@@ -12,6 +12,9 @@ use crate::config::ComputeMode;
 /// Magnitudes below this count as zero: their reciprocals leave the range of f32.
 const TINY: f32 = 1e-30;
 
+/// The largest magnitude of [`Encoding::Words`].
+pub(super) const TOP_WORD: i32 = (1 << 13) - 1;
+
 /// How activations stand in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encoding {
@@ -21,6 +24,8 @@ pub enum Encoding {
     Int8Wide,
     /// Rounded to 15 bits.
     Int16,
+    /// Rounded to 14 bits, in words that stand in their order; a row is one group.
+    Words,
     /// As they are.
     F32,
 }
@@ -41,6 +46,7 @@ impl Encoding {
         match self {
             Self::Int8 | Self::Int8Wide => 127.0,
             Self::Int16 | Self::F32 => 16256.0,
+            Self::Words => TOP_WORD as f32,
         }
     }
 }
@@ -50,7 +56,7 @@ impl Encoding {
 pub(super) const fn quad_bytes(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Int8 => 4,
-        Encoding::Int8Wide | Encoding::Int16 => 8,
+        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words => 8,
         Encoding::F32 => 16,
     }
 }
@@ -59,7 +65,7 @@ pub(super) const fn quad_bytes(encoding: Encoding) -> usize {
 pub const fn prepared_bytes(encoding: Encoding, k: usize) -> usize {
     match encoding {
         Encoding::Int8 => k,
-        Encoding::Int8Wide | Encoding::Int16 => 2 * k,
+        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words => 2 * k,
         Encoding::F32 => 4 * k,
     }
 }
@@ -112,6 +118,12 @@ impl GroupPlaces {
         let first = (block * self.groups + group) * self.block;
         let (quads, factors) = (self.quads.add(first * self.group_bytes), self.factors.add(first));
         BlockPlace { quads, factors, group_bytes: self.group_bytes }
+    }
+
+    /// The scale of a row that is one group.
+    #[inline(always)]
+    pub(super) unsafe fn whole_row_scale(&self, row: usize) -> f32 {
+        (*self.factors.add(row)).scale
     }
 }
 
@@ -232,10 +244,10 @@ impl Kernel for Prepare<'_> {
                     L::to_i32(L::mul(L::load(x.add(i)), L::splat(factor)))
                 };
                 sum = L::add_i32(sum, lanes);
-                if to.encoding == Encoding::Int8 {
-                    L::put8(quads, lanes)
-                } else {
-                    L::put16(quads, lanes)
+                match to.encoding {
+                    Encoding::Int8 => L::put8(quads, lanes),
+                    Encoding::Words => L::put_words(quads.cast(), lanes),
+                    _ => L::put16(quads, lanes),
                 }
                 quads = quads.add(step);
             }

@@ -48,6 +48,8 @@ impl Lanes for Avx2 {
     type I = Ints;
     type B = Ints;
     type Words = [Words; 2];
+    type Pairs = Ints;
+    type Pair = __m256i;
     type Sum8 = Sum8;
     type Sum16 = Ints;
 
@@ -279,6 +281,30 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn dot_bytes(sum: Ints, codes: Ints, others: Ints) -> Ints {
         [dot_pairs(sum[0], codes[0], others[0]), dot_pairs(sum[1], codes[1], others[1])]
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const i16) -> Ints {
+        Self::load_bytes(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> __m256i {
+        _mm256_set1_epi32(from.cast::<i32>().read_unaligned())
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pair(sum: Ints, a: Ints, b: __m256i) -> Ints {
+        [
+            _mm256_add_epi32(sum[0], _mm256_madd_epi16(a[0], b)),
+            _mm256_add_epi32(sum[1], _mm256_madd_epi16(a[1], b)),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn put_words(to: *mut i16, lanes: Ints) {
+        let packed = _mm256_packs_epi32(lanes[0], lanes[1]);
+        _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
     }
 
     #[inline(always)]

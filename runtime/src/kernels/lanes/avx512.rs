@@ -18,6 +18,8 @@ impl Lanes for Avx512 {
     type I = __m512i;
     type B = __m512i;
     type Words = __m512i;
+    type Pairs = __m512i;
+    type Pair = __m512i;
     type Sum8 = __m512i;
     /// High and low parts of the activations apart: each is 8 bits, as the instruction wants them.
     type Sum16 = [__m512i; 2];
@@ -231,6 +233,26 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn dot_bytes(sum: __m512i, codes: __m512i, others: __m512i) -> __m512i {
         _mm512_dpbusd_epi32(sum, codes, others)
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const i16) -> __m512i {
+        _mm512_loadu_si512(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> __m512i {
+        _mm512_set1_epi32(from.cast::<i32>().read_unaligned())
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pair(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_dpwssd_epi32(sum, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn put_words(to: *mut i16, lanes: __m512i) {
+        _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(lanes));
     }
 
     #[inline(always)]

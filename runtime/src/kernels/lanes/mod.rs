@@ -25,6 +25,10 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     type B: Copy;
     /// Sixty-four codes as they are multiplied with 16-bit activations.
     type Words: Copy;
+    /// Words of two inputs in each lane.
+    type Pairs: Copy;
+    /// Words of two inputs, the same in each lane.
+    type Pair: Copy;
     /// Sums of products with 8-bit activations.
     type Sum8: Copy;
     /// Sums of products with 16-bit activations.
@@ -98,6 +102,15 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     /// Adds to each lane the products of its four bytes, unsigned and below 128, with four signed ones above -128, by the
     /// instructions that multiply the most of them at a time: the measure of the products above.
     unsafe fn dot_bytes(sum: Self::I, codes: Self::B, others: Self::B) -> Self::I;
+
+    /// Reads two signed words for each lane.
+    unsafe fn load_pairs(from: *const i16) -> Self::Pairs;
+    /// Reads two signed words for all lanes.
+    unsafe fn splat_pair(from: *const i16) -> Self::Pair;
+    /// Adds to each lane its two products.
+    unsafe fn dot_pair(sum: Self::I, a: Self::Pairs, b: Self::Pair) -> Self::I;
+    /// Writes the lanes as sixteen words; they are in the range of those.
+    unsafe fn put_words(to: *mut i16, lanes: Self::I);
 
     /// Asks for a cache line that will be read soon; any address.
     unsafe fn prefetch(from: *const u8);

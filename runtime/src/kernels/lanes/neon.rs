@@ -35,6 +35,9 @@ impl Lanes for Neon {
     type I = Ints;
     type B = Bytes;
     type Words = [int16x8_t; 8];
+    /// First inputs, and second ones.
+    type Pairs = [int16x8x2_t; 2];
+    type Pair = [i16; 2];
     /// Two sums of each lane side by side.
     type Sum8 = [int32x4_t; 8];
     type Sum16 = Ints;
@@ -273,6 +276,33 @@ impl Lanes for Neon {
             dot_bytes(sum[2], codes[2], others[2]),
             dot_bytes(sum[3], codes[3], others[3]),
         ]
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const i16) -> [int16x8x2_t; 2] {
+        [vld2q_s16(from), vld2q_s16(from.add(16))]
+    }
+
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> [i16; 2] {
+        from.cast::<[i16; 2]>().read_unaligned()
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pair(mut sum: Ints, a: [int16x8x2_t; 2], b: [i16; 2]) -> Ints {
+        for i in 0..2 {
+            let int16x8x2_t(first, second) = a[i];
+            sum[2 * i] = vmlal_n_s16(sum[2 * i], vget_low_s16(first), b[0]);
+            sum[2 * i] = vmlal_n_s16(sum[2 * i], vget_low_s16(second), b[1]);
+            sum[2 * i + 1] = vmlal_high_n_s16(sum[2 * i + 1], first, b[0]);
+            sum[2 * i + 1] = vmlal_high_n_s16(sum[2 * i + 1], second, b[1]);
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn put_words(to: *mut i16, lanes: Ints) {
+        Self::put16(to.cast(), lanes)
     }
 
     // There is no stable intrinsic for it, and the processors' own prefetchers follow the one stream.

@@ -11,6 +11,8 @@ impl Lanes for Portable {
     type I = [i32; 16];
     type B = [u8; 64];
     type Words = [u8; 64];
+    type Pairs = [[i16; 2]; 16];
+    type Pair = [i16; 2];
     type Sum8 = [i32; 16];
     type Sum16 = [i32; 16];
 
@@ -176,6 +178,23 @@ impl Lanes for Portable {
     unsafe fn dot_bytes(sum: [i32; 16], codes: [u8; 64], others: [u8; 64]) -> [i32; 16] {
         let product = |i: usize| i32::from(codes[i]) * i32::from(others[i].cast_signed());
         from_fn(|i| sum[i] + (4 * i..4 * i + 4).map(product).sum::<i32>())
+    }
+
+    unsafe fn load_pairs(from: *const i16) -> [[i16; 2]; 16] {
+        from.cast::<[[i16; 2]; 16]>().read_unaligned()
+    }
+
+    unsafe fn splat_pair(from: *const i16) -> [i16; 2] {
+        from.cast::<[i16; 2]>().read_unaligned()
+    }
+
+    #[inline(never)]
+    unsafe fn dot_pair(sum: [i32; 16], a: [[i16; 2]; 16], b: [i16; 2]) -> [i32; 16] {
+        from_fn(|i| sum[i] + i32::from(a[i][0]) * i32::from(b[0]) + i32::from(a[i][1]) * i32::from(b[1]))
+    }
+
+    unsafe fn put_words(to: *mut i16, lanes: [i32; 16]) {
+        Self::put16(to.cast(), lanes)
     }
 
     unsafe fn prefetch(_: *const u8) {}

@@ -1,6 +1,8 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
-use crate::kernels::{AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows};
+use crate::kernels::{
+    AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows, pack_word_rows, word_tile_bytes,
+};
 use crate::model::affine::{centre, unpack};
 use crate::model::micro::{MicroMatrix, e4m3, e8m0, twice_e2m1};
 use crate::model::{Float8, Microscaling, Module, Quantization, Storage, Weight};
@@ -12,6 +14,8 @@ use std::ops::Range;
 pub(super) enum Layout {
     Affine(AffineLayout),
     Dense { kind: Float, k: usize },
+    /// Floats that are rounded to words.
+    Words { k: usize },
 }
 
 impl Layout {
@@ -19,6 +23,7 @@ impl Layout {
         match self {
             Self::Affine(layout) => layout.tile_bytes(),
             Self::Dense { kind, k } => dense_tile_bytes(*kind, *k),
+            Self::Words { k } => word_tile_bytes(*k),
         }
     }
 }
@@ -72,8 +77,10 @@ enum Parts {
 pub(super) const MXFP4_BITS: usize = 5;
 const MXFP4_ZERO: i8 = 12;
 
-/// Codes that floats are rounded to: as wide as byte products with sums of 16 bits take them.
-pub(super) const ROUNDED: Quantization = Quantization { bits: 6, group_size: 32 };
+/// Whether floats with as many inputs can be rounded to words.
+pub(super) fn rounds(inputs: usize) -> bool {
+    inputs.is_multiple_of(TILE)
+}
 
 /// A value per row and group.
 #[derive(Debug, Clone)]
@@ -212,22 +219,17 @@ impl StoredMatrix {
         Self { outputs: source.inputs, inputs: source.outputs, layout, parts: Parts::Turned(Box::new(source)) }
     }
 
-    /// The same with floats rounded to codes, if it has floats that make up whole groups.
+    /// The same with floats rounded to words, if it has floats.
     pub(super) fn rounded(self) -> Self {
         match self.parts {
-            Parts::Floats { .. } if self.inputs.is_multiple_of(ROUNDED.group_size) => {
-                let Quantization { bits, group_size: group } = ROUNDED;
-                let layout = Layout::Affine(AffineLayout { bits, group, scales: Float::F32, k: self.inputs });
-                Self { layout, ..self }
-            }
+            Parts::Floats { .. } if rounds(self.inputs) => Self { layout: Layout::Words { k: self.inputs }, ..self },
             _ => self,
         }
     }
 
     /// Whether its tiles are costly to make: they gather columns, or round.
     pub(super) fn is_turned(&self) -> bool {
-        let rounds = matches!((&self.layout, &self.parts), (Layout::Affine(_), Parts::Floats { .. }));
-        rounds || matches!(self.parts, Parts::Turned(_))
+        matches!(self.layout, Layout::Words { .. }) || matches!(self.parts, Parts::Turned(_))
     }
 
     /// How many tiles it makes. Rows beyond its last one are zero.
@@ -299,12 +301,12 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
-            (Layout::Affine(layout), Parts::Floats { floats, kind }) => {
-                let (codes, scales, biases) = rounded_rows(layout, *kind, self.rows_of(floats, rows));
-                layout.pack_rows(form, &AffineRows { codes: &codes, scales: &scales, biases: &biases }, place);
+            (Layout::Words { k }, Parts::Floats { floats, kind }) => {
+                pack_word_rows(*kind, *k, self.rows_of(floats, rows), place);
             }
-            (Layout::Affine(_), Parts::Float8 { .. } | Parts::Turned(_))
-            | (Layout::Dense { .. }, Parts::Affine { .. }) => {
+            (Layout::Affine(_), Parts::Floats { .. } | Parts::Float8 { .. } | Parts::Turned(_))
+            | (Layout::Dense { .. }, Parts::Affine { .. })
+            | (Layout::Words { .. }, _) => {
                 unreachable!("layout and parts are made together")
             }
         }
@@ -403,29 +405,6 @@ fn centred(scales: &[u8], kind: Float, bits: usize) -> Vec<u8> {
     let mut biases = vec![0; scales.len()];
     (0..scales.len() / kind.bytes()).for_each(|i| kind.write(&mut biases, i, -centre(bits) * kind.read(scales, i)));
     biases
-}
-
-/// Rows of floats as rows of codes, scales and biases: the range of each group in equal steps.
-fn rounded_rows(layout: &AffineLayout, kind: Float, floats: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
-    let (bits, group) = (layout.bits, layout.group);
-    let largest = ((1_u32 << bits) - 1) as f32;
-    let groups = floats.len() / kind.bytes() / group;
-    let (mut codes, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
-    let mut values = vec![0.0_f32; group];
-    for number in 0..groups {
-        values.iter_mut().enumerate().for_each(|(i, value)| *value = kind.read(floats, number * group + i));
-        let low = values.iter().copied().fold(f32::INFINITY, f32::min);
-        let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let scale = (high - low) / largest;
-        let steps = |value: &f32| if scale > 0.0 { ((value - low) / scale).round().min(largest) as u64 } else { 0 };
-        for four in values.chunks_exact(4) {
-            let stream = four.iter().rev().fold(0_u64, |stream, value| stream << bits | steps(value));
-            codes.extend_from_slice(&stream.to_le_bytes()[..bits / 2]);
-        }
-        scales.extend_from_slice(&scale.to_le_bytes());
-        biases.extend_from_slice(&low.to_le_bytes());
-    }
-    (codes, scales, biases)
 }
 
 /// Rows of e2m1 codes as rows of five-bit codes, each a little-endian bit stream.

@@ -4,7 +4,8 @@ use super::stored::{Layout, MXFP4_BITS, StoredMatrix, turned, widened};
 use crate::checkpoint::element_bytes;
 use crate::config::ComputeMode;
 use crate::kernels::{
-    Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, add, unpack_dense_row,
+    Activations, AffineLayout, AffineTiles, DenseProduct, Encoding, Form, Product, TILE, WordProduct, add,
+    unpack_dense_row, unpack_word_row,
 };
 use crate::model::{Blueprint, Microscaling, MixerSpec, Module, ModuleKind, Modules, Quantization, Storage};
 use std::cell::RefCell;
@@ -59,7 +60,7 @@ pub(super) struct Inputs {
     /// `[rows, stride]`.
     pub(super) floats: *const f32,
     pub(super) stride: usize,
-    /// In the groups of the weights, if they are quantised.
+    /// In the groups of the weights, if they are quantised or rounded.
     pub(super) prepared: Option<Activations>,
 }
 
@@ -114,6 +115,7 @@ impl Matrix {
             Layout::Affine(layout) => {
                 Some(Preparation { group: layout.group, encoding: Encoding::of(form, mode, layout.bits) })
             }
+            Layout::Words { k } => Some(Preparation { group: *k, encoding: Encoding::Words }),
             Layout::Dense { .. } => None,
         }
     }
@@ -123,6 +125,7 @@ impl Matrix {
         self.with_tiles(form, row / TILE..row / TILE + 1, |tile, _| match &self.layout {
             Layout::Affine(layout) => layout.unpack_row(tile, row % TILE, out),
             Layout::Dense { kind, .. } => unpack_dense_row(*kind, tile, row % TILE, out),
+            Layout::Words { .. } => unpack_word_row(tile, row % TILE, out),
         });
     }
 
@@ -187,6 +190,11 @@ impl Matrix {
                 let product = Product { weights, tiles, x, rows, out, stride };
                 // SAFETY: as the caller vouches.
                 unsafe { product.run(form) }
+            }
+            Layout::Words { .. } => {
+                let x = inputs.prepared.expect("inputs of rounded weights are prepared");
+                // SAFETY: as the caller vouches.
+                unsafe { WordProduct { weights: bytes, tiles, x, rows, out, stride }.run(form) }
             }
             Layout::Dense { kind, k } => {
                 let product = DenseProduct {

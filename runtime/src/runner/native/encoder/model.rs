@@ -1,13 +1,13 @@
 use crate::checkpoint::{Checkpoint, LoadError, element_bytes};
 use crate::config::{ComputeMode, HugePages};
-use crate::kernels::Form;
+use crate::kernels::{Form, TILE, word_tile_bytes};
 use crate::model::encoder::{Activation, EncoderBlueprint, EncoderSpec, EncoderTask, NormKind, NormOrder, Pooling};
 use crate::model::{Module, ModuleKind, Modules, QkNorm, Storage};
 use crate::runner::LoadProgress;
 use crate::runner::native::find::Finder;
 use crate::runner::native::model::LoadOptions;
 use crate::runner::native::pack;
-use crate::runner::native::stored::{ROUNDED, StoredMatrix};
+use crate::runner::native::stored::{StoredMatrix, rounds};
 use crate::runner::native::weights::{Linear, Matrix, modules_bytes};
 use std::sync::Arc;
 
@@ -181,7 +181,8 @@ impl Loader<'_> {
         })
     }
 
-    /// A product of a layer. In the mode for speed, floats are rounded to codes, whose products are several times as fast.
+    /// A product of a layer. In the mode for speed, floats are rounded to words: bytes would cost too much of the vectors'
+    /// direction.
     fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
         let linear = self.find.linear(path)?;
         Ok(match (self.find.mode, linear.matrix.stored()) {
@@ -247,11 +248,11 @@ pub fn encoder_bytes(blueprint: &EncoderBlueprint, mapped: bool, mode: ComputeMo
     // Products of the layers, of which rounded ones are in memory in any case.
     let difference = |(_, module): (&str, &Module)| {
         let Storage::Dense(dtype) = module.storage else { return 0 };
-        let rounds = module.kind == ModuleKind::Linear && module.inputs.is_multiple_of(ROUNDED.group_size);
+        let rounds = module.kind == ModuleKind::Linear && rounds(module.inputs);
         let elements = (module.outputs * module.inputs) as i64;
         let own = if mapped { 0 } else { elements * element_bytes(dtype) as i64 };
-        let codes = elements * ROUNDED.bits as i64 / 8 + elements / ROUNDED.group_size as i64 * 8;
-        if rounds { codes - own } else { 0 }
+        let words = (module.outputs.next_multiple_of(TILE) / TILE * word_tile_bytes(module.inputs)) as i64;
+        if rounds { words - own } else { 0 }
     };
     all.saturating_add_signed(blueprint.modules().iter().map(difference).sum())
 }
