@@ -68,6 +68,7 @@ fn dense_products(c: &mut Criterion) {
                     rows: 0..rows,
                     out: out.as_mut_ptr(),
                     stride: outputs,
+                    bias: None,
                 };
                 group.throughput(Throughput::Elements((2 * k * outputs * rows) as u64));
                 group.bench_function(BenchmarkId::new(format!("{kind:?}"), rows), |b| {

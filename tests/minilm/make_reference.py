@@ -47,9 +47,9 @@ class Graph:
         return name
 
     def model(self, result, width):
-        inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "tokens"])]
+        inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["texts", "tokens"])]
         self.nodes.append(helper.make_node("Identity", [result], ["vector"]))
-        outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, width])]
+        outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["texts", width])]
         graph = helper.make_graph(self.nodes, "minilm", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()

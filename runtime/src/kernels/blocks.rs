@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Rows of x that are worked on at a time, so that a block of their inputs stays in the second-level cache while the
 /// tiles pass.
-pub(super) const ROWS: usize = 48;
+pub(super) const ROWS: usize = 96;
 /// Tiles that all rows pass before the next ones.
 const TILES: usize = 4;
 
@@ -26,6 +26,8 @@ pub(super) trait Arithmetic: Copy {
     const WEIGHTS_BYTES: usize;
     /// Bytes of [`Self::X`].
     const X_BYTES: usize;
+    /// Steps in a turn of the loop.
+    const TURN: usize;
 
     unsafe fn weights<L: Lanes>(from: *const u8) -> Self::Weights<L>;
     unsafe fn x<L: Lanes>(from: *const u8) -> Self::X<L>;
@@ -55,6 +57,8 @@ pub(super) struct Blocks<A> {
     pub(super) out: *mut f32,
     /// Elements from row to row of `out`.
     pub(super) stride: usize,
+    /// What is added to each row of `out` behind the products, `[16 tiles]` from the first tile of `weights` on.
+    pub(super) bias: Option<*const f32>,
 }
 
 impl<A: Arithmetic> Blocks<A> {
@@ -164,7 +168,7 @@ impl<A: Arithmetic> Block<'_, A> {
 
     #[inline(always)]
     unsafe fn multiply<L: Lanes, const M: usize, const AT: usize>(self, tile: usize, row: usize) {
-        let Blocks { ref arithmetic, steps, weights, tile_bytes, x, row_bytes, out, stride, .. } = *self.product;
+        let Blocks { ref arithmetic, steps, weights, tile_bytes, x, row_bytes, out, stride, bias, .. } = *self.product;
         let ((start, end), out) = (self.steps, out.add(row * stride + tile * TILE));
         let mut operands = Operands { weights: weights.add(tile * tile_bytes), apart: tile_bytes, rows: [x; M] };
         for m in 0..M {
@@ -180,23 +184,31 @@ impl<A: Arithmetic> Block<'_, A> {
             }
         }
         let mut step = start;
-        // Four in a turn: where another thread of the core issues instructions too, each one beside the multiplications
-        // counts.
-        while end - step >= 4 {
-            for next in 0..4 {
+        while end - step >= A::TURN {
+            for next in 0..A::TURN {
                 operands.add::<L, A, AT>(step + next, &mut sums);
             }
-            step += 4;
+            step += A::TURN;
         }
         while step < end {
             operands.add::<L, A, AT>(step, &mut sums);
             step += 1;
         }
-        for m in 0..M {
-            for a in 0..AT {
-                let (to, tile) = (out.add(m * stride + a * TILE), operands.weights.add(a * tile_bytes));
+        let bias = bias.filter(|_| end == steps);
+        for a in 0..AT {
+            let behind = operands.weights.add(a * tile_bytes + steps * A::WEIGHTS_BYTES);
+            let added = match bias {
+                Some(bias) => L::load(bias.add((tile + a) * TILE)),
+                None => L::splat(0.0),
+            };
+            for m in 0..M {
+                let to = out.add(m * stride + a * TILE);
                 let before = if start > 0 { Some(L::load(to)) } else { None };
-                L::store(to, arithmetic.end::<L>(sums[m][a], before, tile.add(steps * A::WEIGHTS_BYTES), row + m));
+                let mut y = arithmetic.end::<L>(sums[m][a], before, behind, row + m);
+                if bias.is_some() {
+                    y = L::add(y, added);
+                }
+                L::store(to, y);
             }
         }
     }

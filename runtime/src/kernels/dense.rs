@@ -58,13 +58,15 @@ pub struct DenseProduct<'a> {
     pub out: *mut f32,
     /// Elements from row to row of `out`, at least 16 for each tile.
     pub stride: usize,
+    /// What is added to each row of y behind the products, 16 elements for each tile.
+    pub bias: Option<&'a [f32]>,
 }
 
 impl DenseProduct<'_> {
     /// Computes it.
     ///
     /// # Panics
-    /// If the weights do not hold the tiles.
+    /// If the weights or the bias do not hold the tiles.
     ///
     /// # Safety
     /// The rows of `x` are readable, and their places of `out` are writable and used by nobody else
@@ -72,6 +74,7 @@ impl DenseProduct<'_> {
     pub unsafe fn run(&self, form: Form) {
         assert!(self.tiles.end * dense_tile_bytes(self.kind, self.k) <= self.weights.len(), "tiles beyond the weights");
         assert!(self.tiles.end * TILE <= self.stride && self.k <= self.x_stride, "rows are too short");
+        assert!(self.bias.is_none_or(|bias| self.tiles.end * TILE <= bias.len()), "tiles beyond the bias");
         match self.kind {
             Float::Bf16 => form.run(Run(self, Bf16)),
             Float::F16 => form.run(Run(self, F16)),
@@ -91,7 +94,7 @@ impl<E: Element> Kernel for Run<'_, E> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let DenseProduct { k, weights, ref tiles, x, x_stride, ref rows, out, stride, .. } = *self.0;
+        let DenseProduct { k, weights, ref tiles, x, x_stride, ref rows, out, stride, bias, .. } = *self.0;
         let product = Blocks {
             arithmetic: Floats(self.1),
             steps: k,
@@ -105,6 +108,7 @@ impl<E: Element> Kernel for Run<'_, E> {
             rows: rows.clone(),
             out,
             stride,
+            bias: bias.map(<[f32]>::as_ptr),
         };
         product.run::<L>();
     }
@@ -120,6 +124,8 @@ impl<E: Element> Arithmetic for Floats<E> {
     type Sum<L: Lanes> = L::F;
     const WEIGHTS_BYTES: usize = TILE * E::BYTES;
     const X_BYTES: usize = size_of::<f32>();
+    // Where another thread of the core issues instructions too, each one beside the multiplications counts.
+    const TURN: usize = 4;
 
     #[inline(always)]
     unsafe fn weights<L: Lanes>(from: *const u8) -> L::F {
@@ -202,6 +208,7 @@ mod tests {
                 rows: first..rows.min(first + at_once),
                 out: out.as_mut_ptr(),
                 stride: N,
+                bias: None,
             };
             // SAFETY: both are this function's own, and long enough.
             unsafe { product.run(form) };
@@ -257,6 +264,7 @@ mod tests {
                     rows: 0..rows,
                     out: out.as_mut_ptr(),
                     stride: TILE,
+                    bias: None,
                 };
                 // SAFETY: nothing is read, and `out` is this function's own.
                 unsafe { product.run(form) };

@@ -12,6 +12,8 @@
 
 use super::TILE;
 use super::float::Float;
+use super::lanes::{Form, Kernel, Lanes};
+use super::pack::columns;
 use crate::config::{CodeBits, KvCodes};
 use crate::kv::BlockSpans;
 
@@ -189,6 +191,22 @@ impl KvView<'_> {
         }
     }
 
+    /// Writes keys and values of the positions from `first` on, which begins a strip, as float32: as many as `keys` and
+    /// `values` have rows, sixteen at most. What the strip has behind them is undefined.
+    ///
+    /// # Panics
+    /// If the layout holds no float32 keys and values, or not these positions and components, or there is no such key head.
+    ///
+    /// # Safety
+    /// The rows are readable; the block's memory is writable, and nobody reads or writes the strip meanwhile.
+    pub unsafe fn write_strip(&self, form: Form, first: usize, kv_head: usize, rows: &StripRows) {
+        let layout = &self.layout;
+        let plain = layout.holds_keys_and_values() && layout.kind == Float::F32 && layout.codes.is_none();
+        assert!(plain && kv_head < layout.kv_heads, "float32 for key head {kv_head} of {layout:?}");
+        assert!(first.is_multiple_of(TILE) && rows.count <= TILE && rows.dim <= layout.head_dim, "rows beyond a strip");
+        form.run(WriteStrip { strip: self.strip(first, kv_head), head_dim: layout.head_dim, rows });
+    }
+
     /// Writes components of the latent of a position from `first` on; the others are left as they are.
     ///
     /// # Panics
@@ -292,6 +310,58 @@ impl KvView<'_> {
     }
 }
 
+/// Keys and values of some positions, in rows of the same buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct StripRows {
+    /// `[count, dim]`.
+    pub keys: *const f32,
+    /// `[count, dim]`.
+    pub values: *const f32,
+    /// Elements from row to row.
+    pub stride: usize,
+    /// Rows.
+    pub count: usize,
+    /// Components.
+    pub dim: usize,
+}
+
+/// Components of the rows of a strip that are gathered at a time where there are fewer than sixteen.
+const GATHERED: usize = 32;
+
+struct WriteStrip<'a> {
+    strip: *mut u8,
+    head_dim: usize,
+    rows: &'a StripRows,
+}
+
+impl Kernel for WriteStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let StripRows { keys, values, stride, count, dim } = *self.rows;
+        let (strip, step) = (self.strip.cast::<f32>(), TILE * size_of::<f32>());
+        let at_values = strip.add(TILE * self.head_dim);
+        for row in 0..count {
+            at_values.add(row * self.head_dim).copy_from(values.add(row * stride), dim);
+        }
+        if count == TILE {
+            columns::<L, { size_of::<f32>() }>(dim, keys.cast(), stride * size_of::<f32>(), strip.cast(), step);
+            return;
+        }
+        // A transposition reads sixteen rows.
+        let mut gathered = [[0.0_f32; GATHERED]; TILE];
+        for first in (0..dim).step_by(GATHERED) {
+            let n = GATHERED.min(dim - first);
+            for row in 0..count {
+                gathered[row].as_mut_ptr().copy_from(keys.add(row * stride + first), n);
+            }
+            let to = strip.add(first * TILE).cast();
+            columns::<L, { size_of::<f32>() }>(n, gathered.as_ptr().cast(), GATHERED * size_of::<f32>(), to, step);
+        }
+    }
+}
+
 /// A quantised group.
 struct Group {
     scale: half::f16,
@@ -374,6 +444,33 @@ mod tests {
 
     fn numbers(seed: usize, offset: f32) -> Vec<f32> {
         (0..128).map(|i| ((i * 7919 + seed * 31) % 1000) as f32 / 500.0 - 1.0 + offset).collect()
+    }
+
+    #[test]
+    fn a_strip_that_is_written_whole_is_that_of_its_positions_one_by_one() {
+        for dim in [32, 40, 48, 128] {
+            let head_dim = 128;
+            let content = KvContent::KeysAndValues;
+            let layout = KvLayout { content, kind: Float::F32, codes: None, kv_heads: 2, head_dim, spans: 32.into() };
+            let [mut alone, mut whole] = [vec![0_u8; 2 * layout.block_bytes()], vec![0_u8; 2 * layout.block_bytes()]];
+            let view = |memory: &mut Vec<u8>| KvView { layout, memory: memory.as_mut_ptr(), table: &[1, 0] };
+            // Rows of keys and values side by side, as products leave them.
+            let rows: Vec<f32> = (0..64 * 300).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+            for (first, count) in [(0, TILE), (16, 7), (32, TILE), (48, 1)] {
+                let [keys, values] = [150, 3].map(|column| rows[first * 300 + column..].as_ptr());
+                for form in Form::available() {
+                    let strip = StripRows { keys, values, stride: 300, count, dim };
+                    // SAFETY: rows and memory are the test's own.
+                    unsafe { view(&mut whole).write_strip(form, first, 1, &strip) };
+                }
+                for position in first..first + count {
+                    let part = |column: usize| &rows[position * 300 + column..][..dim];
+                    // SAFETY: as above.
+                    unsafe { view(&mut alone).write(position, 1, part(150), part(3)) };
+                }
+            }
+            assert!(alone == whole, "{dim}");
+        }
     }
 
     #[test]

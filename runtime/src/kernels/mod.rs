@@ -38,7 +38,7 @@ pub use delta::{DeltaRule, MAX_TAPS, convolve};
 pub use dense::{DenseProduct, dense_tile_bytes, unpack_dense_row};
 pub use float::Float;
 pub use index::IndexScores;
-pub use kv_layout::{KvContent, KvLayout, KvView};
+pub use kv_layout::{KvContent, KvLayout, KvView, StripRows};
 pub use lanes::Form;
 pub use latent::LatentAttention;
 pub use pack::{AffineRows, pack_dense_rows};

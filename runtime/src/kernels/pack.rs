@@ -106,8 +106,8 @@ impl<const BITS: usize> Kernel for PackAffine<'_, BITS> {
         }
         for (at, values) in [(codes_bytes, self.rows.scales), (codes_bytes + TILE * size, self.rows.biases)] {
             match size {
-                2 => columns::<L, 2>(groups, values.as_ptr(), tile.add(at), step),
-                _ => columns::<L, 4>(groups, values.as_ptr(), tile.add(at), step),
+                2 => columns::<L, 2>(groups, values.as_ptr(), 2 * groups, tile.add(at), step),
+                _ => columns::<L, 4>(groups, values.as_ptr(), 4 * groups, tile.add(at), step),
             }
         }
     }
@@ -127,8 +127,8 @@ impl Kernel for PackDense<'_> {
     unsafe fn run<L: Lanes>(self) {
         let (k, rows, tile) = (self.k, self.rows.as_ptr(), self.tile.as_mut_ptr());
         match self.element_bytes {
-            2 => columns::<L, 2>(k, rows, tile, TILE * 2),
-            _ => columns::<L, 4>(k, rows, tile, TILE * 4),
+            2 => columns::<L, 2>(k, rows, 2 * k, tile, TILE * 2),
+            _ => columns::<L, 4>(k, rows, 4 * k, tile, TILE * 4),
         }
     }
 }
@@ -239,10 +239,16 @@ const fn every_byte(bits: usize) -> u32 {
     ((1 << bits) - 1) * 0x0101_0101
 }
 
-/// Writes columns of a matrix of sixteen rows and `k` columns, with elements of `SIZE` bytes: column `i` to `to + i * step`.
+/// Writes columns of a matrix of sixteen rows, `stride` bytes apart, and `k` columns, with elements of `SIZE` bytes: column
+/// `i` to `to + i * step`.
 #[inline(always)]
-unsafe fn columns<L: Lanes, const SIZE: usize>(k: usize, rows: *const u8, to: *mut u8, step: usize) {
-    let stride = k * SIZE;
+pub(super) unsafe fn columns<L: Lanes, const SIZE: usize>(
+    k: usize,
+    rows: *const u8,
+    stride: usize,
+    to: *mut u8,
+    step: usize,
+) {
     let mut i = 0;
     // A word holds one element, or two of half its size.
     let elements = 4 * BLOCK / SIZE;

@@ -96,13 +96,15 @@ pub struct WordProduct<'a> {
     pub out: *mut f32,
     /// Elements from row to row of `out`, at least 16 for each tile.
     pub stride: usize,
+    /// What is added to each row of y behind the products, 16 elements for each tile.
+    pub bias: Option<&'a [f32]>,
 }
 
 impl WordProduct<'_> {
     /// Computes it.
     ///
     /// # Panics
-    /// If the weights do not hold the tiles, or the activations are prepared for other ones.
+    /// If the weights or the bias do not hold the tiles, or the activations are prepared for other ones.
     ///
     /// # Safety
     /// `form` prepared the rows of `x`; their places of `out` are writable and used by nobody else
@@ -113,6 +115,7 @@ impl WordProduct<'_> {
         assert!(self.tiles.end * word_tile_bytes(x.k) <= self.weights.len(), "tiles beyond the weights");
         assert!(self.rows.end <= x.rows, "rows beyond the activations");
         assert!(self.tiles.end * TILE <= self.stride, "tiles beyond a row of the output");
+        assert!(self.bias.is_none_or(|bias| self.tiles.end * TILE <= bias.len()), "tiles beyond the bias");
         form.run(Run(self))
     }
 }
@@ -124,7 +127,7 @@ impl Kernel for Run<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let WordProduct { weights, ref tiles, ref x, ref rows, out, stride } = *self.0;
+        let WordProduct { weights, ref tiles, ref x, ref rows, out, stride, bias } = *self.0;
         let product = Blocks {
             arithmetic: Words { x: x.places() },
             steps: x.k / PAIR,
@@ -138,6 +141,7 @@ impl Kernel for Run<'_> {
             rows: rows.clone(),
             out,
             stride,
+            bias: bias.map(<[f32]>::as_ptr),
         };
         product.run::<L>();
     }
@@ -155,6 +159,7 @@ impl Arithmetic for Words {
     type Sum<L: Lanes> = L::I;
     const WEIGHTS_BYTES: usize = TILE * PAIR * size_of::<i16>();
     const X_BYTES: usize = PAIR * size_of::<i16>();
+    const TURN: usize = 2;
 
     #[inline(always)]
     unsafe fn weights<L: Lanes>(from: *const u8) -> L::Pairs {
@@ -235,7 +240,7 @@ mod tests {
             for first in (0..rows).step_by(at_once) {
                 let rows = first..rows.min(first + at_once);
                 let out = out.as_mut_ptr();
-                WordProduct { weights, tiles: 0..TILES, x: prepared, rows, out, stride }.run(form);
+                WordProduct { weights, tiles: 0..TILES, x: prepared, rows, out, stride, bias: None }.run(form);
             }
         }
         out

@@ -295,10 +295,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn dot_pair(sum: Ints, a: Ints, b: __m256i) -> Ints {
-        [
-            _mm256_add_epi32(sum[0], _mm256_madd_epi16(a[0], b)),
-            _mm256_add_epi32(sum[1], _mm256_madd_epi16(a[1], b)),
-        ]
+        [_mm256_add_epi32(sum[0], _mm256_madd_epi16(a[0], b)), _mm256_add_epi32(sum[1], _mm256_madd_epi16(a[1], b))]
     }
 
     #[inline(always)]

@@ -25,6 +25,15 @@ pub(super) struct Task<'a> {
     rows: Range<usize>,
     /// Where the rows of results begin, and their distance; room for whole tiles in each.
     out: (*mut f32, usize),
+    /// What is added to each row of results: zeros behind the outputs to the end of a tile.
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Task<'a> {
+    /// The same, with the bias of a matrix added.
+    pub(super) fn with_bias(self, bias: Option<&'a [f32]>) -> Self {
+        Self { bias, ..self }
+    }
 }
 
 /// The rows of a buffer, from a column on.
@@ -81,6 +90,7 @@ impl Products {
             prepared: self.preparation(matrix).map(prepared),
             out: (to.buffer.at(to.first, (rows.end * to.width).saturating_sub(to.first)), to.width),
             rows,
+            bias: None,
         }
     }
 
@@ -139,6 +149,6 @@ impl Products {
         let ((floats, stride), (out, out_stride)) = (task.floats, task.out);
         let inputs = Inputs { floats, stride, prepared: task.prepared };
         // SAFETY: as the caller vouches.
-        unsafe { task.matrix.product(self.form, tiles, &inputs, task.rows.clone(), out, out_stride) };
+        unsafe { task.matrix.product(self.form, tiles, &inputs, task.rows.clone(), out, out_stride, task.bias) };
     }
 }

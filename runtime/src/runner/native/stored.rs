@@ -13,9 +13,14 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Layout {
     Affine(AffineLayout),
-    Dense { kind: Float, k: usize },
+    Dense {
+        kind: Float,
+        k: usize,
+    },
     /// Floats that are rounded to words.
-    Words { k: usize },
+    Words {
+        k: usize,
+    },
 }
 
 impl Layout {

@@ -41,7 +41,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Linear {
     pub(super) matrix: Matrix,
-    /// `[outputs]`.
+    /// `[outputs]`, or zeros behind them to the end of a tile.
     pub(super) bias: Option<Vec<f32>>,
 }
 
@@ -49,7 +49,7 @@ impl Linear {
     /// Adds the bias, if there is one, to a row of outputs.
     pub(super) fn add_bias(&self, row: &mut [f32]) {
         if let Some(bias) = &self.bias {
-            add(row, bias);
+            add(row, &bias[..row.len()]);
         }
     }
 }
@@ -129,10 +129,12 @@ impl Matrix {
         });
     }
 
-    /// Computes `out[row][16 t..]` for some tiles `t` and all of `rows`.
+    /// Computes `out[row][16 t..]` for some tiles `t` and all of `rows`, and adds `bias` to each row, if there is one: zeros
+    /// behind the outputs to the end of a tile.
     ///
     /// # Safety
     /// The inputs are prepared by `form`, and readable, the places of `out` writable and used by nobody else.
+    #[expect(clippy::too_many_arguments, reason = "a product and its operands")]
     pub(super) unsafe fn product(
         &self,
         form: Form,
@@ -141,11 +143,13 @@ impl Matrix {
         rows: Range<usize>,
         out: *mut f32,
         stride: usize,
+        bias: Option<&[f32]>,
     ) {
         self.with_tiles(form, tiles, |bytes, first| {
             let tiles = 0..bytes.len() / self.layout.tile_bytes();
+            let bias = bias.map(|bias| &bias[first * TILE..]);
             // SAFETY: as the caller vouches, for each tile once.
-            unsafe { self.multiply(form, bytes, tiles, inputs, rows.clone(), out.add(first * TILE), stride) }
+            unsafe { self.multiply(form, bytes, tiles, inputs, rows.clone(), out.add(first * TILE), stride, bias) }
         });
     }
 
@@ -182,19 +186,26 @@ impl Matrix {
         rows: Range<usize>,
         out: *mut f32,
         stride: usize,
+        bias: Option<&[f32]>,
     ) {
         match &self.layout {
             Layout::Affine(layout) => {
                 let x = inputs.prepared.expect("inputs of quantised weights are prepared");
                 let weights = AffineTiles { layout: *layout, bytes };
+                let (n, all) = (tiles.len() * TILE, rows.clone());
                 let product = Product { weights, tiles, x, rows, out, stride };
                 // SAFETY: as the caller vouches.
-                unsafe { product.run(form) }
+                unsafe {
+                    product.run(form);
+                    if let Some(bias) = bias {
+                        all.for_each(|row| add(std::slice::from_raw_parts_mut(out.add(row * stride), n), &bias[..n]));
+                    }
+                }
             }
             Layout::Words { .. } => {
                 let x = inputs.prepared.expect("inputs of rounded weights are prepared");
                 // SAFETY: as the caller vouches.
-                unsafe { WordProduct { weights: bytes, tiles, x, rows, out, stride }.run(form) }
+                unsafe { WordProduct { weights: bytes, tiles, x, rows, out, stride, bias }.run(form) }
             }
             Layout::Dense { kind, k } => {
                 let product = DenseProduct {
@@ -207,6 +218,7 @@ impl Matrix {
                     rows,
                     out,
                     stride,
+                    bias,
                 };
                 // SAFETY: as the caller vouches.
                 unsafe { product.run(form) }

@@ -307,7 +307,7 @@ impl Work<'_> {
             for tiles in worker.share(matrix.tiles(), PIECE_TILES) {
                 let out = self.out.pointer();
                 // SAFETY: the rows are prepared; the tiles' columns of `out` are this thread's.
-                unsafe { matrix.product(self.form, tiles, &self.inputs, rows.clone(), out, self.stride) };
+                unsafe { matrix.product(self.form, tiles, &self.inputs, rows.clone(), out, self.stride, None) };
             }
             worker.meet();
         }

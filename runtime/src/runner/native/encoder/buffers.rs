@@ -12,8 +12,10 @@ pub(super) struct Widths {
     pub(super) x: usize,
     /// Queries, keys and values, each padded to whole tiles.
     pub(super) qkv: usize,
-    /// Queries as attention reads them, and its results: heads of padded width.
+    /// Results of attention: heads of padded width.
     pub(super) mixed: usize,
+    /// Queries, where their heads have to be padded.
+    pub(super) queries: usize,
     /// Gate and up, each padded to whole tiles.
     pub(super) wide: usize,
     /// Results of the head's products, and their inputs.
@@ -36,6 +38,7 @@ impl Widths {
             x: tiles(spec.hidden.max(of.query_width())),
             qkv: tiles(of.query_width()) + 2 * tiles(of.kv_width()),
             mixed: of.heads * tiles(of.head_dim),
+            queries: if of.head_dim.is_multiple_of(TILE) { 0 } else { of.heads * tiles(of.head_dim) },
             wide: if spec.mlp.activation.is_gated() { 2 * inner } else { inner },
             head: tiles(head.max(spec.hidden)),
             preparations: [needed(&mut model.token_matrices()), needed(&mut model.head_matrices())],
@@ -94,7 +97,7 @@ impl Buffers {
             x: room(&mut self.x, tokens * widths.x),
             y: room(&mut self.y, tokens * widths.hidden),
             qkv: room(&mut self.qkv, tokens * widths.qkv),
-            queries: room(&mut self.queries, tokens * widths.mixed),
+            queries: room(&mut self.queries, tokens * widths.queries),
             mixed: room(&mut self.mixed, tokens * widths.mixed),
             wide: room(&mut self.wide, tokens * widths.wide),
             pooled: [room(&mut self.pooled, results * widths.head), room(&mut self.raised, results * widths.head)],

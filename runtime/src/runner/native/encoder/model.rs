@@ -184,7 +184,11 @@ impl Loader<'_> {
     /// A product of a layer. In the mode for speed, floats are rounded to words: bytes would cost too much of the vectors'
     /// direction.
     fn linear(&mut self, path: &str) -> Result<Linear, LoadError> {
-        let linear = self.find.linear(path)?;
+        let mut linear = self.find.linear(path)?;
+        // Products add it, tile by tile.
+        if let Some(bias) = &mut linear.bias {
+            bias.resize(linear.matrix.tiles() * TILE, 0.0);
+        }
         Ok(match (self.find.mode, linear.matrix.stored()) {
             (ComputeMode::Int8, Some(stored)) => {
                 let (outputs, inputs) = (linear.matrix.outputs, linear.matrix.inputs);

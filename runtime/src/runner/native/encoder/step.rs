@@ -1,8 +1,8 @@
 use super::buffers::{StepBuffers, Widths};
 use super::model::{Layer, NativeEncoder, Norm};
 use crate::kernels::{
-    Attention, Form, KvLayout, KvView, QUERIES, Query, Seen, TILE, add, gelu, gelu_tanh_gated, layer_norm, rms_norm,
-    rotate_halves, rotate_neighbours, swiglu,
+    Attention, Form, KvLayout, KvView, QUERIES, Query, Seen, StripRows, TILE, add, gelu, gelu_tanh_gated, layer_norm,
+    rms_norm, rotate_halves, rotate_neighbours, swiglu,
 };
 use crate::model::encoder::{MlpActivation, NormOrder, Pooling};
 use crate::model::{QkNorm, RopePairs};
@@ -18,16 +18,17 @@ use std::ops::Range;
 /// What a step looks things up in, kept from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// All tokens, row after row, and for each its position, the segment and the row.
+    /// All tokens, row after row, and for each its position and the segment.
     tokens: Vec<u32>,
     positions: Vec<u32>,
     types: Vec<u8>,
-    row_of: Vec<u32>,
     pub(super) rows: Vec<Row>,
     /// Where each result comes from: a row's tokens, or one of them.
     pub(super) results: Vec<Range<usize>>,
     /// Numbers of the blocks that keys and values stand in: all, in order.
     table: Vec<u32>,
+    /// Tokens whose keys stand in one strip, with the number of their row.
+    strips: Vec<(u32, Range<usize>)>,
     /// Queries that go over the keys together, for every key head.
     units: Vec<(u32, Range<usize>)>,
 }
@@ -42,13 +43,13 @@ pub(super) struct Row {
 
 impl Lists {
     pub(super) fn fill(&mut self, rows: &[EncodeRow<'_>], pooling: Pooling) {
-        let Self { tokens, positions, types, row_of, rows: list, results, table, units } = self;
+        let Self { tokens, positions, types, rows: list, results, table, strips, units } = self;
         tokens.clear();
         positions.clear();
         types.clear();
-        row_of.clear();
         list.clear();
         results.clear();
+        strips.clear();
         units.clear();
         let mut blocks = 0;
         for (number, row) in rows.iter().enumerate() {
@@ -56,11 +57,14 @@ impl Lists {
             tokens.extend_from_slice(row.tokens);
             positions.extend(0..count as u32);
             types.extend((0..count).map(|at| u8::from(at >= row.first_segment)));
-            row_of.extend(std::iter::repeat_n(number as u32, count));
             let (span, begin) = (first..first + count, blocks);
             blocks += count.div_ceil(TILE);
-            let starts = span.clone().step_by(UNIT_TOKENS);
-            units.extend(starts.map(|start| (number as u32, start..span.end.min(start + UNIT_TOKENS))));
+            let parts = |size: usize| {
+                let end = span.end;
+                span.clone().step_by(size).map(move |start| (number as u32, start..end.min(start + size)))
+            };
+            strips.extend(parts(TILE));
+            units.extend(parts(UNIT_TOKENS));
             match pooling {
                 Pooling::First => results.push(first..first + 1),
                 Pooling::Last => results.push(span.end - 1..span.end),
@@ -157,7 +161,7 @@ impl Step<'_> {
         let tasks = [self.task(&of.q, from, to(0)), self.task(&of.k, from, to(k)), self.task(&of.v, from, to(v))];
         self.products().run(worker, &tasks);
         worker.meet();
-        for unit in worker.share(tokens * spec.kv_heads, 1).flatten() {
+        for unit in worker.share(self.lists.strips.len() * spec.kv_heads, 1).flatten() {
             self.heads(unit / spec.kv_heads, unit % spec.kv_heads, number);
         }
         worker.meet();
@@ -207,27 +211,10 @@ impl Step<'_> {
             let wide = unsafe { self.buffers.wide.part(row_of(token, self.widths.wide)) };
             let (first, second) = wide.split_at_mut(up.tiles() * TILE);
             let first = &mut first[..spec.inner];
-            let gate_and_up = |first: &mut [f32], second: &mut [f32]| {
-                if let Some(gate) = &of.gate {
-                    gate.add_bias(first);
-                }
-                of.up.add_bias(second);
-            };
             match spec.activation {
-                MlpActivation::Gelu => {
-                    of.up.add_bias(first);
-                    gelu(self.form, first);
-                }
-                MlpActivation::SiluGated => {
-                    let second = &mut second[..spec.inner];
-                    gate_and_up(first, second);
-                    swiglu(self.form, first, second);
-                }
-                MlpActivation::GeluTanhGated => {
-                    let second = &mut second[..spec.inner];
-                    gate_and_up(first, second);
-                    gelu_tanh_gated(self.form, first, second);
-                }
+                MlpActivation::Gelu => gelu(self.form, first),
+                MlpActivation::SiluGated => swiglu(self.form, first, &second[..spec.inner]),
+                MlpActivation::GeluTanhGated => gelu_tanh_gated(self.form, first, &second[..spec.inner]),
             }
             self.prepare(token, first, &[&of.down.matrix]);
         }
@@ -273,7 +260,6 @@ impl Step<'_> {
             // SAFETY: a token is one thread's.
             let (hidden, y) = unsafe { (self.hidden(token), self.buffers.y.part(row_of(token, self.widths.hidden))) };
             let y = &mut y[..hidden.len()];
-            linear.add_bias(y);
             match norm {
                 Some(norm) if sums => {
                     add(hidden, y);
@@ -289,50 +275,63 @@ impl Step<'_> {
         worker.meet();
     }
 
-    /// Norms and turns the queries and the key of one key head and token; key and value go to memory.
-    fn heads(&self, token: usize, kv_head: usize, number: usize) {
+    /// Norms and turns the queries and the keys of one key head and a strip's tokens; keys and values go to memory.
+    fn heads(&self, strip: usize, kv_head: usize, number: usize) {
         let (of, spec) = (&self.model.layers[number], &self.model.spec.attention);
         let (dim, eps) = (spec.head_dim, self.model.spec.norm_eps as f32);
-        let position = self.lists.positions[token] as usize;
+        let (row, tokens) = &self.lists.strips[strip];
         let (k, v) = columns(of);
-        let first = token * self.widths.qkv;
-        // SAFETY: the queries, key and value of one key head are one thread's in this stage.
-        let part = |column: usize| unsafe { self.buffers.qkv.part(first + column..first + column + dim) };
-        let finish = |x: &mut [f32], linear: &Linear, head: usize, norm: Option<&Vec<f32>>| {
-            if let Some(bias) = &linear.bias {
-                add(x, &bias[head * dim..(head + 1) * dim]);
-            }
+        let [k, v] = [k, v].map(|first| first + kv_head * dim);
+        let norms = of.qk_norm.as_ref().filter(|_| spec.qk_norm == QkNorm::Heads);
+        let place = |token: usize, column: usize| token * self.widths.qkv + column;
+        // SAFETY: the queries, keys and values of one key head and strip are one thread's in this stage.
+        let part = |token: usize, column: usize| unsafe {
+            self.buffers.qkv.part(place(token, column)..place(token, column) + dim)
+        };
+        let turn = |x: &mut [f32], norm: Option<&Vec<f32>>, token: usize| {
             if let Some(weight) = norm {
                 rms_norm(self.form, x, weight, eps);
             }
-        };
-        let turn = |x: &mut [f32]| {
             let Some(rope) = self.model.spec.layers[number].rope else { return };
-            let (cos, sin) = self.ropes[rope].at(position);
+            let (cos, sin) = self.ropes[rope].at(self.lists.positions[token] as usize);
             match self.model.spec.ropes[rope].pairs {
                 RopePairs::Halves => rotate_halves(x, cos, sin),
                 RopePairs::Neighbours => rotate_neighbours(x, cos, sin),
             }
         };
-        let norms = of.qk_norm.as_ref().filter(|_| spec.qk_norm == QkNorm::Heads);
-        let (padded, scale) = (dim.next_multiple_of(TILE), spec.scale as f32);
-        for head in kv_head * spec.group()..(kv_head + 1) * spec.group() {
-            let q = part(head * dim);
-            finish(q, &of.q, head, norms.map(|(q, _)| q));
-            turn(q);
-            let first = token * self.widths.mixed + head * padded;
-            // SAFETY: as above.
-            let to = unsafe { self.buffers.queries.part(first..first + padded) };
-            to[dim..].fill(0.0);
-            to.iter_mut().zip(q).for_each(|(to, q)| *to = *q * scale);
+        let scale = spec.scale as f32;
+        for token in tokens.clone() {
+            for head in kv_head * spec.group()..(kv_head + 1) * spec.group() {
+                let q = part(token, head * dim);
+                turn(q, norms.map(|(q, _)| q), token);
+                q.iter_mut().for_each(|q| *q *= scale);
+                if let Some(first) = self.padded_query(token, head) {
+                    // SAFETY: as above.
+                    let to = unsafe { self.buffers.queries.part(first..first + dim.next_multiple_of(TILE)) };
+                    to[..dim].copy_from_slice(q);
+                    to[dim..].fill(0.0);
+                }
+            }
+            turn(part(token, k), norms.map(|(_, k)| k), token);
         }
-        let (key, value) = (part(k + kv_head * dim), part(v + kv_head * dim));
-        finish(key, &of.k, kv_head, norms.map(|(_, k)| k));
-        finish(value, &of.v, kv_head, None);
-        turn(key);
-        let view = self.view(self.lists.row_of[token] as usize);
-        // SAFETY: texts share no block, and a position and key head is one thread's.
-        unsafe { view.write(position, kv_head, key, value) };
+        let elements = (tokens.len() - 1) * self.widths.qkv + dim;
+        let rows = StripRows {
+            keys: self.buffers.qkv.at(place(tokens.start, k), elements),
+            values: self.buffers.qkv.at(place(tokens.start, v), elements),
+            stride: self.widths.qkv,
+            count: tokens.len(),
+            dim,
+        };
+        let position = self.lists.positions[tokens.start] as usize;
+        // SAFETY: texts share no block, and a strip and key head is one thread's.
+        unsafe { self.view(*row as usize).write_strip(self.form, position, kv_head, &rows) };
+    }
+
+    /// Where a query stands in the buffer of padded ones; `None` if it needs no padding and stays where it is.
+    fn padded_query(&self, token: usize, head: usize) -> Option<usize> {
+        let dim = self.model.spec.attention.head_dim;
+        let padded = dim.next_multiple_of(TILE);
+        (padded != dim).then_some(token * self.widths.queries + head * padded)
     }
 
     /// Attention of the queries of a unit that share a key head.
@@ -358,11 +357,12 @@ impl Step<'_> {
         };
         for (token, head) in all {
             let at = token * self.widths.mixed + head * padded;
-            queries[filled] = Query {
-                q: self.buffers.queries.at(at, padded),
-                position: self.lists.positions[token] as usize,
-                out: self.buffers.mixed.at(at, padded),
+            let q = match self.padded_query(token, head) {
+                Some(at) => self.buffers.queries.at(at, padded),
+                None => self.buffers.qkv.at(token * self.widths.qkv + head * padded, padded),
             };
+            queries[filled] =
+                Query { q, position: self.lists.positions[token] as usize, out: self.buffers.mixed.at(at, padded) };
             filled += 1;
             if filled == queries.len() {
                 attend(&queries);
@@ -392,7 +392,8 @@ impl Step<'_> {
 
     fn task<'m>(&self, linear: &'m Linear, from: Columns<'_>, to: Columns<'_>) -> Task<'m> {
         let matrix = &linear.matrix;
-        self.products().task(matrix, 0..self.lists.tokens(), from, |of| self.buffers.prepared(matrix.inputs, of), to)
+        let prepared = |of| self.buffers.prepared(matrix.inputs, of);
+        self.products().task(matrix, 0..self.lists.tokens(), from, prepared, to).with_bias(linear.bias.as_deref())
     }
 
     /// Prepares a token's row for products with some matrices, which all read the same inputs.
