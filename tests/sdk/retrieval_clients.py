@@ -171,7 +171,7 @@ def check_a_model_is_loaded_by_its_first_requests_once(url, embedder, reranker):
     for thread in threads:
         thread.join()
     assert all(answer == answers[0] for answer in answers) and count() == 1
-    log = Path(os.environ["LMX_TEST_LOG"]).read_text(encoding="utf-8")
+    log = Path(os.environ["SERVER_LOG"]).read_text(encoding="utf-8")
     assert sum(1 for line in log.splitlines() if "model loaded" in line and 'model="late"' in line) == 1, log
     # It goes again: the server was started with a time to live.
     end = time.monotonic() + 20
@@ -181,10 +181,10 @@ def check_a_model_is_loaded_by_its_first_requests_once(url, embedder, reranker):
     post(url, "/v1/embeddings", {"model": name, "input": DOCUMENTS[0]})
 
 
-def until_ready(process, url, seconds):
+def until_ready(process, url, log, seconds):
     end = time.monotonic() + seconds
     while True:
-        assert process.poll() is None, "the server ended"
+        assert process.poll() is None, "the server ended: " + Path(log).read_text(encoding="utf-8")
         assert time.monotonic() < end, "the server is not ready in time"
         try:
             with urllib.request.urlopen(url + "/readyz", timeout=2) as response:
@@ -210,14 +210,14 @@ def main():
         models = Path(folder) / "models"
         models.mkdir()
         (models / "late").symlink_to(Path(options.embedder).resolve())
-        os.environ["LMX_TEST_LOG"] = str(Path(folder) / "log")
+        os.environ["SERVER_LOG"] = str(Path(folder) / "log")
         settings = ["--set", f"models.directory={models}", "--set", "memory.ttl_sec=2"]
         command = [options.lmx, "serve", "--model", options.embedder, "--model", options.reranker, "--port", str(port)]
-        with open(os.environ["LMX_TEST_LOG"], "wb") as log:
+        with open(os.environ["SERVER_LOG"], "wb") as log:
             process = subprocess.Popen(command + settings, stderr=log, env={**os.environ, "NO_COLOR": "1"})
             failed = 0
             try:
-                until_ready(process, url, 120)
+                until_ready(process, url, os.environ["SERVER_LOG"], 120)
                 for name, check in [(n, c) for n, c in globals().items() if n.startswith("check_")]:
                     begun = time.monotonic()
                     try:
@@ -233,7 +233,7 @@ def main():
             failed += 1
             print(f"FAIL the server ended with {code}")
         if failed:
-            print(Path(os.environ["LMX_TEST_LOG"]).read_text(encoding="utf-8")[-3000:])
+            print(Path(os.environ["SERVER_LOG"]).read_text(encoding="utf-8")[-3000:])
     print("failed" if failed else "passed")
     return 1 if failed else 0
 

@@ -289,9 +289,11 @@ impl<L: Lanes, const M: usize> Softmax<L, M> {
             }
             weights[m][..from].fill(f32::NEG_INFINITY);
             weights[m][to..].fill(f32::NEG_INFINITY);
+            // Vectors of which nothing is seen would add nothing.
+            let some = from / TILE * TILE..to.next_multiple_of(TILE);
             let scores = weights[m].as_mut_ptr();
-            let mut largest = L::load(scores);
-            for i in (TILE..SEGMENT).step_by(TILE) {
+            let mut largest = L::load(scores.add(some.start));
+            for i in (some.start + TILE..some.end).step_by(TILE) {
                 largest = L::max(largest, L::load(scores.add(i)));
             }
             let largest = math::largest::<L>(largest);
@@ -300,13 +302,13 @@ impl<L: Lanes, const M: usize> Softmax<L, M> {
                 shrink[m] = exp_of::<L>(self.best[m] - new);
             }
             self.best[m] = new;
-            for i in (0..SEGMENT).step_by(TILE) {
+            for i in some.clone().step_by(TILE) {
                 L::store(scores.add(i), math::exp::<L>(L::sub(L::load(scores.add(i)), L::splat(new))));
             }
             weights[m][..from].fill(0.0);
             weights[m][to..].fill(0.0);
             self.totals[m] = L::mul(self.totals[m], L::splat(shrink[m]));
-            for i in (0..SEGMENT).step_by(TILE) {
+            for i in some.step_by(TILE) {
                 self.totals[m] = L::add(self.totals[m], L::load(weights[m].as_ptr().add(i)));
             }
         }

@@ -32,8 +32,14 @@ pub(super) fn pack_dense(kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
 /// If a slice has another length, or there is no such row.
 pub fn unpack_dense_row(kind: Float, tile: &[u8], row: usize, out: &mut [f32]) {
     assert!(tile.len() == dense_tile_bytes(kind, out.len()) && row < TILE);
-    for (elements, out) in tile.chunks_exact(TILE * kind.bytes()).zip(out) {
-        *out = kind.read(elements, row);
+    match kind {
+        Float::F32 => {
+            let words = tile.as_chunks::<4>().0;
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = f32::from_le_bytes(words[i * TILE + row]));
+        }
+        Float::Bf16 | Float::F16 => {
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = kind.read(tile, i * TILE + row));
+        }
     }
 }
 
