@@ -1,6 +1,6 @@
 //! The actor of one embedding or reranking model: its queue, its batches and its executor.
 //!
-//! Accepts: [`EncodeRows`], [`Drain`]. Sends: replies only. Owns: the executor, the requests that wait. Runs on: an arbiter of
+//! Accepts: [`EncodeRows`], `Drain`. Sends: replies only. Owns: the executor, the requests that wait. Runs on: an arbiter of
 //! its own, which its handler blocks on purpose.
 //!
 //! A batch is what waits when the last one ends, up to a number of tokens: one text of each request in turn, so that a

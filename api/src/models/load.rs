@@ -398,7 +398,7 @@ impl Loader {
             load_ms = begun.elapsed().as_millis() as u64,
             max_tokens = text.advice.max_tokens,
             width = text.width,
-            backend = backend.describe(),
+            backend = backend.describe_encoder(),
             preset = preset.name.as_deref().unwrap_or("none"),
             "model loaded"
         );

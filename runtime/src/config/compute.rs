@@ -150,7 +150,8 @@ pub enum ComputeMode {
     /// Weights stay quantised, activations are rounded to 15 bits per group (float32 on GPUs).
     #[default]
     Int16,
-    /// Weights stay quantised, activations are rounded to 8 bits per group (float32 on GPUs): faster for prompts.
+    /// Weights stay quantised, activations are rounded to 8 bits per group (float32 on GPUs): faster for prompts. Float
+    /// weights of embedding and reranking models are rounded to 16 bits, their activations to 14.
     Int8,
     /// Everything in float32. With `candle` weights are dequantised once, when the model is loaded, to four bytes each.
     F32,

@@ -254,7 +254,8 @@ mod tests {
             for (n, got) in out.iter().enumerate() {
                 let terms = (0..K).map(|i| f64::from(weight(n, i)) * f64::from(x[row * K + i]));
                 let exact: f64 = if n < N { terms.sum() } else { 0.0 };
-                assert!((f64::from(*got) - exact).abs() < 0.01, "{row} {n}: {got} {exact}");
+                // Half a step of a weight is 5e-4, and the root of so many errors about twenty times that.
+                assert!((f64::from(*got) - exact).abs() < 0.04, "{row} {n}: {got} {exact}");
             }
         }
         for form in Form::available() {

@@ -255,7 +255,7 @@ pub fn encoder_bytes(blueprint: &EncoderBlueprint, mapped: bool, mode: ComputeMo
         let rounds = module.kind == ModuleKind::Linear && rounds(module.inputs);
         let elements = (module.outputs * module.inputs) as i64;
         let own = if mapped { 0 } else { elements * element_bytes(dtype) as i64 };
-        let words = (module.outputs.next_multiple_of(TILE) / TILE * word_tile_bytes(module.inputs)) as i64;
+        let words = (module.outputs.div_ceil(TILE) * word_tile_bytes(module.inputs)) as i64;
         if rounds { words - own } else { 0 }
     };
     all.saturating_add_signed(blueprint.modules().iter().map(difference).sum())
