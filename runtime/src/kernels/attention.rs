@@ -212,11 +212,12 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         }
     }
     let coded = Coded::of(attention);
-    let mut query_sums = [[0.0; MAX_KV_GROUPS]; M];
+    // Both are large beside a short sequence: floats do without.
+    let (mut query_sums, mut offsets) = (None, None);
     if let Some(coded) = &coded {
-        query_sums = coded.query_sums::<L, M>(queries);
+        query_sums = Some(coded.query_sums::<L, M>(queries));
+        offsets = Some([[L::splat(0.0); MAX_KV_GROUPS]; M]);
     }
-    let mut offsets = [[L::splat(0.0); MAX_KV_GROUPS]; M];
     let seen = first..end;
     let mut ahead = Segment::strips(&attention.kv, attention.kv_head, first / SEGMENT * SEGMENT, &seen);
     for segment in (first / SEGMENT * SEGMENT..end).step_by(SEGMENT) {
@@ -227,8 +228,8 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         let end = end.min(segment + SEGMENT);
         let floats_end = attention.kv.layout.floats_end().clamp(begin, end);
         scores::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &mut weights);
-        if let Some(coded) = &coded {
-            coded.scores::<L, M, AT>(queries, &query_sums, floats_end..end, &place, &mut weights);
+        if let (Some(coded), Some(sums)) = (&coded, &query_sums) {
+            coded.scores::<L, M, AT>(queries, sums, floats_end..end, &place, &mut weights);
         }
 
         let seen_of = |m: usize| attention.seen.from(queries[m].position);
@@ -245,12 +246,14 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
             }
             shrink = [1.0; M];
         }
-        if let Some(coded) = coded.as_ref().filter(|_| floats_end < end) {
-            coded.add_values::<L, M, AT>(queries, floats_end..end, &place, &weights, &shrink, &mut offsets);
+        if let (Some(coded), Some(offsets)) = (&coded, &mut offsets)
+            && floats_end < end
+        {
+            coded.add_values::<L, M, AT>(queries, floats_end..end, &place, &weights, &shrink, offsets);
         }
     }
-    if let Some(coded) = &coded {
-        coded.add_offsets::<L, M>(queries, &offsets);
+    if let (Some(coded), Some(offsets)) = (&coded, &offsets) {
+        coded.add_offsets::<L, M>(queries, offsets);
     }
     softmax.divide(queries, dim);
 }

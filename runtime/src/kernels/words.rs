@@ -15,7 +15,7 @@ use super::prepare::{Activations, Encoding, GroupPlaces, TOP_WORD};
 use std::ops::Range;
 
 /// Inputs whose products are added up in 32 bits; a tile's weights of as many stay in the first-level cache.
-const PIECE: usize = 512;
+const PIECE: usize = 768;
 /// Inputs of a step.
 const PAIR: usize = 2;
 

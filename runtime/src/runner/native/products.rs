@@ -47,6 +47,8 @@ pub(super) struct Columns<'a> {
 
 /// The least number of tiles that a thread takes at a time.
 pub(super) const PIECE_TILES: usize = 2;
+/// Rows from which on it takes one.
+const MANY_ROWS: usize = 128;
 
 impl Products {
     /// Prepares row `at` once for each way in which some matrices, which all read the same inputs, need it. `places` finds
@@ -97,7 +99,9 @@ impl Products {
     /// Computes products. A stage of its own: its threads share the tiles of all.
     pub(super) fn run(&self, worker: &Worker<'_>, tasks: &[Task<'_>]) {
         let tiles = tasks.iter().map(|task| task.matrix.tiles()).sum();
-        for mine in worker.share(tiles, PIECE_TILES) {
+        // Of many rows a tile alone is work enough, and who is done first waits less.
+        let many = tasks.iter().all(|task| task.rows.len() >= MANY_ROWS);
+        for mine in worker.share(tiles, if many { 1 } else { PIECE_TILES }) {
             self.some_tiles(tasks, mine);
         }
     }
