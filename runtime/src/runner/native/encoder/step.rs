@@ -91,6 +91,24 @@ impl Lists {
     }
 }
 
+/// What the first products of a half layer read: the norm before them, and their matrices.
+struct Inputs<'a> {
+    norm: Option<&'a Norm>,
+    matrices: [&'a Matrix; 3],
+}
+
+impl<'a> Inputs<'a> {
+    fn of_attention(of: &'a Layer) -> Self {
+        let matrices = [&of.q.matrix, &of.k.matrix, &of.v.matrix];
+        Self { norm: of.attention_norms[0].as_ref(), matrices }
+    }
+
+    fn of_mlp(of: &'a Layer) -> Self {
+        let up = &of.up.matrix;
+        Self { norm: of.mlp_norms[0].as_ref(), matrices: [of.gate.as_ref().map_or(up, |gate| &gate.matrix), up, up] }
+    }
+}
+
 /// One step, run by every thread of the team: each takes its part of a stage, then all meet.
 pub(super) struct Step<'a> {
     pub(super) model: &'a NativeEncoder,
@@ -110,8 +128,10 @@ impl Step<'_> {
     /// A thread's part of the step. All of them together write every vector.
     pub(super) fn run(&self, worker: &Worker<'_>) {
         let tokens = self.lists.tokens();
+        let first = self.model.layers.first().map(Inputs::of_attention);
         for token in worker.share(tokens, 1).flatten() {
             self.embed(token);
+            self.enter(token, first.as_ref());
         }
         worker.meet();
         for number in 0..self.model.layers.len() {
@@ -154,8 +174,7 @@ impl Step<'_> {
     fn attend(&self, worker: &Worker<'_>, number: usize) {
         let (of, spec) = (&self.model.layers[number], &self.model.spec.attention);
         let tokens = self.lists.tokens();
-        let inputs = [&of.q.matrix, &of.k.matrix, &of.v.matrix];
-        let from = self.inputs(worker, of.attention_norms[0].as_ref(), &inputs);
+        let from = self.from(of.attention_norms[0].as_ref());
         let (k, v) = columns(of);
         let to = |first| Columns { buffer: &self.buffers.qkv, width: self.widths.qkv, first };
         let tasks = [self.task(&of.q, from, to(0)), self.task(&of.k, from, to(k)), self.task(&of.v, from, to(v))];
@@ -188,15 +207,14 @@ impl Step<'_> {
             }
             worker.meet();
         }
-        self.project(worker, &of.out, from, of.attention_norms[1].as_ref());
+        self.project(worker, &of.out, from, of.attention_norms[1].as_ref(), Some(&Inputs::of_mlp(of)));
     }
 
     /// The MLP of a layer, from and to the residual stream.
     fn transform(&self, worker: &Worker<'_>, number: usize) {
         let (of, spec) = (&self.model.layers[number], &self.model.spec.mlp);
         let up = &of.up.matrix;
-        let inputs = [of.gate.as_ref().map_or(up, |gate| &gate.matrix), up];
-        let from = self.inputs(worker, of.mlp_norms[0].as_ref(), &inputs);
+        let from = self.from(of.mlp_norms[0].as_ref());
         let to = |first| Columns { buffer: &self.buffers.wide, width: self.widths.wide, first };
         match &of.gate {
             None => self.products().run(worker, &[self.task(&of.up, from, to(0))]),
@@ -219,39 +237,44 @@ impl Step<'_> {
             self.prepare(token, first, &[&of.down.matrix]);
         }
         worker.meet();
-        self.project(worker, &of.down, to(0), of.mlp_norms[1].as_ref());
+        let next = self.model.layers.get(number + 1).map(Inputs::of_attention);
+        self.project(worker, &of.down, to(0), of.mlp_norms[1].as_ref(), next.as_ref());
     }
 
-    /// The rows that the first products of a half layer read: those of the residual stream, normed where a norm stands
-    /// before them, and prepared. A stage of its own where there is anything to do.
-    fn inputs(&self, worker: &Worker<'_>, norm: Option<&Norm>, matrices: &[&Matrix]) -> Columns<'_> {
-        let hidden = Columns { buffer: &self.buffers.hidden, width: self.widths.hidden, first: 0 };
-        let x = Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 };
-        let from = if norm.is_some() { x } else { hidden };
-        let prepares = matrices.iter().any(|matrix| self.products().preparation(matrix).is_some());
-        if norm.is_none() && !prepares {
-            return from;
+    /// Where the rows stand that the first products of a half layer read: in the residual stream, or normed.
+    fn from(&self, norm: Option<&Norm>) -> Columns<'_> {
+        match norm {
+            Some(_) => Columns { buffer: &self.buffers.x, width: self.widths.x, first: 0 },
+            None => Columns { buffer: &self.buffers.hidden, width: self.widths.hidden, first: 0 },
         }
-        for token in worker.share(self.lists.tokens(), 1).flatten() {
-            // SAFETY: a token is one thread's.
-            unsafe {
-                let hidden = self.hidden(token);
-                let Some(norm) = norm else {
-                    self.prepare(token, hidden, matrices);
-                    continue;
-                };
-                let x = &mut self.buffers.x.part(row_of(token, self.widths.x))[..hidden.len()];
-                x.copy_from_slice(hidden);
-                self.norm(x, norm);
-                self.prepare(token, x, matrices);
-            }
-        }
-        worker.meet();
-        from
     }
 
-    /// The product that leads back to the residual stream, and its addition there, normed where a norm stands behind it.
-    fn project(&self, worker: &Worker<'_>, linear: &Linear, from: Columns<'_>, norm: Option<&Norm>) {
+    /// Norms a token's row of the residual stream, if a norm stands before the products that come next, and prepares it.
+    fn enter(&self, token: usize, inputs: Option<&Inputs<'_>>) {
+        let Some(Inputs { norm, matrices }) = inputs else { return };
+        // SAFETY: a token is one thread's.
+        let hidden = unsafe { self.hidden(token) };
+        let Some(norm) = norm else {
+            return self.prepare(token, hidden, matrices);
+        };
+        // SAFETY: as above.
+        let x = unsafe { self.buffers.x.part(row_of(token, self.widths.x)) };
+        let x = &mut x[..hidden.len()];
+        x.copy_from_slice(hidden);
+        self.norm(x, norm);
+        self.prepare(token, x, matrices);
+    }
+
+    /// The product that leads back to the residual stream, and its addition there, normed where a norm stands behind it; then
+    /// what the next products read.
+    fn project(
+        &self,
+        worker: &Worker<'_>,
+        linear: &Linear,
+        from: Columns<'_>,
+        norm: Option<&Norm>,
+        next: Option<&Inputs<'_>>,
+    ) {
         let to = Columns { buffer: &self.buffers.y, width: self.widths.hidden, first: 0 };
         self.products().run(worker, &[self.task(linear, from, to)]);
         worker.meet();
@@ -271,6 +294,7 @@ impl Step<'_> {
                 }
                 None => add(hidden, y),
             }
+            self.enter(token, next);
         }
         worker.meet();
     }
