@@ -247,7 +247,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn dot_pair(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        _mm512_dpwssd_epi32(sum, a, b)
+        multiply_words(sum, a, b)
     }
 
     #[inline(always)]
@@ -274,6 +274,24 @@ impl Lanes for Avx512 {
     unsafe fn load_high4(from: *const u8) -> __m512 {
         _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(widen_bytes(from)))
     }
+}
+
+/// `_mm512_dpwssd_epi32`, which the compiler would take apart into a product and an addition, to add the products of several
+/// inputs before the sum: registers run out then.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn multiply_words(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: nothing but registers is touched, and the processor has the instruction.
+    unsafe {
+        std::arch::asm!(
+            "vpdpwssd {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
 }
 
 #[inline(always)]

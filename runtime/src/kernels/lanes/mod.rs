@@ -211,6 +211,15 @@ impl Form {
         }
     }
 
+    /// Tiles that products of many rows pass together.
+    pub fn tiles_together(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => 2,
+            _ => 1,
+        }
+    }
+
     /// Runs a kernel in this form.
     ///
     /// # Safety

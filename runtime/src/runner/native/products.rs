@@ -98,11 +98,12 @@ impl Products {
 
     /// Computes products. A stage of its own: its threads share the tiles of all.
     pub(super) fn run(&self, worker: &Worker<'_>, tasks: &[Task<'_>]) {
-        let tiles = tasks.iter().map(|task| task.matrix.tiles()).sum();
-        // Of many rows a tile alone is work enough, and who is done first waits less.
+        let tiles: usize = tasks.iter().map(|task| task.matrix.tiles()).sum();
+        // Of many rows the least that a thread can pass is work enough, and who is done first waits less.
         let many = tasks.iter().all(|task| task.rows.len() >= MANY_ROWS);
-        for mine in worker.share(tiles, if many { 1 } else { PIECE_TILES }) {
-            self.some_tiles(tasks, mine);
+        let together = if many { self.form.tiles_together() } else { PIECE_TILES };
+        for mine in worker.share(tiles.div_ceil(together), 1) {
+            self.some_tiles(tasks, mine.start * together..tiles.min(mine.end * together));
         }
     }
 
