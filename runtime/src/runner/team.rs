@@ -78,6 +78,8 @@ impl std::fmt::Display for Threads {
 pub(super) struct Worker<'a> {
     index: usize,
     shared: &'a Shared,
+    /// It does whole stages by itself.
+    alone: bool,
 }
 
 /// The threads. They end when it is dropped.
@@ -189,7 +191,7 @@ impl Team {
                 thread.unpark();
             }
         }
-        shared.work(&Worker { index: 0, shared }, job);
+        shared.work(&Worker { index: 0, shared, alone: false }, job);
         wait_until(|| shared.busy.load(Ordering::Acquire) == 0);
         if shared.broken.swap(false, Ordering::Relaxed) {
             shared.arrived.store(0, Ordering::Relaxed);
@@ -269,7 +271,7 @@ impl Shared {
             // SAFETY: the leader wrote it before the number that was just seen, and waits until this thread is done.
             if let Some(job) = unsafe { *self.job.get() } {
                 // SAFETY: the leader keeps it alive until this thread is done.
-                self.work(&Worker { index, shared: self }, unsafe { &*job });
+                self.work(&Worker { index, shared: self, alone: false }, unsafe { &*job });
             }
             self.busy.fetch_sub(1, Ordering::Release);
         }
@@ -296,14 +298,23 @@ impl Shared {
 
 impl Worker<'_> {
     /// Which thread this is.
-    #[cfg(test)]
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
+    /// The same thread, which does stages without the others: it gets the whole of what is shared and waits for nobody.
+    pub(super) fn alone(&self) -> Self {
+        Self { alone: true, ..*self }
+    }
+
+    /// How many threads share a stage.
+    fn threads(&self) -> usize {
+        if self.alone { 1 } else { self.shared.size }
+    }
+
     /// This thread's part of `0..n`: the parts are of one size but for one, and in the order of the threads.
     pub(super) fn part(&self, n: usize) -> Range<usize> {
-        self.shared.part(self.index, n)
+        if self.alone { 0..n } else { self.shared.part(self.index, n) }
     }
 
     /// Some of `0..n`, piece by piece, so that all threads together take everything once: this thread's part first,
@@ -312,8 +323,8 @@ impl Worker<'_> {
     /// At most one share in each stage (between two meetings), with the same `n` on all threads.
     pub(super) fn share(&self, n: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
         let (shared, index, least) = (self.shared, self.index, least.max(1));
-        let alone = (shared.size == 1 && n > 0).then_some(0..n);
-        let others = if shared.size == 1 { 0 } else { shared.size };
+        let alone = (self.threads() == 1 && n > 0).then_some(0..n);
+        let others = if self.threads() == 1 { 0 } else { shared.size };
         let parts = (0..others).map(move |i| (index + i) % shared.size);
         alone.into_iter().chain(parts.flat_map(move |part| std::iter::from_fn(move || shared.take(part, n, least))))
     }
@@ -324,7 +335,7 @@ impl Worker<'_> {
     /// If another thread has panicked.
     pub(super) fn meet(&self) {
         let shared = self.shared;
-        if shared.size == 1 {
+        if self.threads() == 1 {
             return;
         }
         let meeting = shared.meeting.load(Ordering::Acquire);
@@ -433,6 +444,25 @@ mod tests {
             }
         });
         assert_eq!(taken.map(AtomicU64::into_inner), [48, 16]);
+    }
+
+    #[test]
+    fn a_thread_alone_gets_all_of_its_stages_while_the_others_have_theirs() {
+        let mut team = team(3);
+        let hits: Vec<AtomicU64> = (0..10).map(|_| AtomicU64::new(0)).collect();
+        team.run(&|worker| {
+            for piece in worker.share(hits.len(), 1).flatten() {
+                let alone = worker.alone();
+                let mut seen = 0;
+                for _ in 0..3 {
+                    assert_eq!(alone.part(7), 0..7);
+                    seen += alone.share(20, 2).flatten().count();
+                    alone.meet();
+                }
+                hits[piece].fetch_add(seen as u64, Ordering::Relaxed);
+            }
+        });
+        assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 60));
     }
 
     #[test]

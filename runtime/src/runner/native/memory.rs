@@ -98,6 +98,12 @@ impl<T> Shared<T> {
         self.first
     }
 
+    /// Some of them.
+    pub(super) fn some(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        Self { first: self.first.wrapping_add(range.start), len: range.len() }
+    }
+
     /// Where element `at` stands, which begins `len` elements.
     pub(super) fn at(&self, at: usize, len: usize) -> *mut T {
         assert!(at + len <= self.len, "{len} elements from {at} of {}", self.len);

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod forward;
+mod groups;
 mod head;
 mod model;
 mod step;
