@@ -171,7 +171,21 @@ impl<A: Arithmetic> Block<'_, A> {
     #[inline(always)]
     unsafe fn whole_rows<L: Lanes, const M: usize, const AT: usize>(self, tile: usize, end: usize) {
         let mut row = self.rows.0;
+        let groups = (end - row).div_ceil(M).max(1);
+        let lines = (self.steps.1 - self.steps.0) * A::WEIGHTS_BYTES / 64;
+        let share = lines.div_ceil(groups);
+        let mut line = 0;
         while row < end {
+            let stop = lines.min(line + share);
+            if tile + AT < self.product.tiles.end {
+                let next = self.product.weights.wrapping_add((tile + AT) * self.product.tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
+                while line < stop {
+                    for a in 0..AT {
+                        L::prefetch_later(next.wrapping_add(a * self.product.tile_bytes + line * 64));
+                    }
+                    line += 1;
+                }
+            }
             self.multiply::<L, M, AT>(tile, row);
             row += M;
         }

@@ -47,7 +47,7 @@ pub use rows::{
     add, add_scaled, bias_gelu, gate_by_sigmoid, gelu, gelu_tanh, gelu_tanh_gated, layer_norm, relu, rms_norm,
     rotate_halves, rotate_neighbours, swiglu,
 };
-pub use words::{WordProduct, pack_word_rows, unpack_word_row, word_tile_bytes};
+pub use words::{WordLayout, WordProduct, pack_word_rows, unpack_word_row, word_tile_bytes};
 
 /// Rows of a matrix that are computed together, one in each lane.
 pub const TILE: usize = 16;

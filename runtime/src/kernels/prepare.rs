@@ -15,6 +15,9 @@ const TINY: f32 = 1e-30;
 /// The largest magnitude of [`Encoding::Words`].
 pub(super) const TOP_WORD: i32 = (1 << 13) - 1;
 
+/// Components of [`Encoding::WordBytes`] that stand together.
+pub(super) const TILE_INPUTS: usize = 64;
+
 /// How activations stand in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encoding {
@@ -26,6 +29,8 @@ pub enum Encoding {
     Int16,
     /// Rounded to 14 bits, in words that stand in their order; a row is one group.
     Words,
+    /// The same, the upper bytes apart from the lower ones: for sixteen rows and 64 components `[2][16][64]`.
+    WordBytes,
     /// As they are.
     F32,
 }
@@ -46,7 +51,7 @@ impl Encoding {
         match self {
             Self::Int8 | Self::Int8Wide => 127.0,
             Self::Int16 | Self::F32 => 16256.0,
-            Self::Words => TOP_WORD as f32,
+            Self::Words | Self::WordBytes => TOP_WORD as f32,
         }
     }
 }
@@ -56,7 +61,7 @@ impl Encoding {
 pub(super) const fn quad_bytes(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Int8 => 4,
-        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words => 8,
+        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words | Encoding::WordBytes => 8,
         Encoding::F32 => 16,
     }
 }
@@ -65,7 +70,7 @@ pub(super) const fn quad_bytes(encoding: Encoding) -> usize {
 pub const fn prepared_bytes(encoding: Encoding, k: usize) -> usize {
     match encoding {
         Encoding::Int8 => k,
-        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words => 2 * k,
+        Encoding::Int8Wide | Encoding::Int16 | Encoding::Words | Encoding::WordBytes => 2 * k,
         Encoding::F32 => 4 * k,
     }
 }
@@ -165,6 +170,7 @@ fn block_rows(encoding: Encoding, k: usize, rows: usize) -> usize {
 pub fn padded_rows(encoding: Encoding, k: usize, rows: usize) -> usize {
     match rows {
         0 => 0,
+        _ if encoding == Encoding::WordBytes => rows.next_multiple_of(TILE),
         _ => rows.next_multiple_of(block_rows(encoding, k, rows)),
     }
 }
@@ -235,6 +241,8 @@ impl Kernel for Prepare<'_> {
             } else {
                 (largest / top, top / largest)
             };
+            // Of bytes apart, the places of the row where sixteen rows begin.
+            let tiles = places.quads.add(row / TILE * TILE * places.group_bytes + row % TILE * TILE_INPUTS);
             let mut sum = L::splat_i32(0);
             for i in (0..to.group).step_by(TILE) {
                 // What is not finite would not be an integer: the scale tells of it.
@@ -247,6 +255,10 @@ impl Kernel for Prepare<'_> {
                 match to.encoding {
                     Encoding::Int8 => L::put8(quads, lanes),
                     Encoding::Words => L::put_words(quads.cast(), lanes),
+                    Encoding::WordBytes => {
+                        let upper = tiles.add(i / TILE_INPUTS * 2 * TILE * TILE_INPUTS + i % TILE_INPUTS);
+                        L::put_bytes(upper, upper.add(TILE * TILE_INPUTS), lanes);
+                    }
                     _ => L::put16(quads, lanes),
                 }
                 quads = quads.add(step);

@@ -5,19 +5,75 @@
 //! smallest one with which no sum of a piece can leave 32 bits, whatever the activations are: about 13 bits of weights that
 //! are distributed normally. So a sum is exact, and depends on its row of x and on W alone.
 //!
-//! A tile stands two inputs by two, `[k / 2][16][2]`, with its sixteen scales behind them.
+//! A tile stands two inputs by two, `[k / 2][16][2]`, or, for processors that multiply tiles of bytes, with the upper bytes
+//! of 64 inputs apart from the lower ones, `[k / 64][2][16][16][4]`: four inputs of each row of W together. Its sixteen
+//! scales stand behind them. The sums are the same ones either way.
 
 use super::TILE;
 use super::blocks::{Arithmetic, Blocks};
 use super::float::Float;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::amx;
 use super::lanes::{Form, Kernel, Lanes};
-use super::prepare::{Activations, Encoding, GroupPlaces, TOP_WORD};
+use super::prepare::{Activations, Encoding, GroupPlaces, TILE_INPUTS, TOP_WORD};
 use std::ops::Range;
 
-/// Inputs whose products are added up in 32 bits; a tile's weights of as many stay in the first-level cache.
-const PIECE: usize = 768;
+/// Inputs whose products are added up in 32 bits; two tiles' weights of as many stay in the first-level cache beside the
+/// inputs of sixteen rows.
+const PIECE: usize = 384;
 /// Inputs of a step.
 const PAIR: usize = 2;
+/// Inputs of a row of W that stand together where bytes are apart.
+const QUAD: usize = 4;
+
+/// How a tile of words stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordLayout {
+    /// Two inputs by two.
+    Pairs,
+    /// Upper bytes apart from lower ones.
+    Bytes,
+}
+
+impl WordLayout {
+    /// The one that `form` multiplies the fastest, of those that hold `k` inputs.
+    pub fn of(form: Form, k: usize) -> Self {
+        if form.has_tiles() && k.is_multiple_of(TILE_INPUTS) { Self::Bytes } else { Self::Pairs }
+    }
+
+    /// How the activations stand.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Pairs => Encoding::Words,
+            Self::Bytes => Encoding::WordBytes,
+        }
+    }
+
+    /// Where the two bytes of the word of a row and an input stand in a tile, the upper one first.
+    fn places(self, row: usize, input: usize) -> [usize; 2] {
+        match self {
+            Self::Pairs => {
+                let at = ((input / PAIR * TILE + row) * PAIR + input % PAIR) * size_of::<i16>();
+                [at + 1, at]
+            }
+            Self::Bytes => {
+                let (step, quad) = (input / TILE_INPUTS, input % TILE_INPUTS / QUAD);
+                let at = step * 2 * TILE * TILE_INPUTS + (quad * TILE + row) * QUAD + input % QUAD;
+                [at, at + TILE * TILE_INPUTS]
+            }
+        }
+    }
+
+    fn read(self, tile: &[u8], row: usize, input: usize) -> i16 {
+        let [upper, lower] = self.places(row, input);
+        i16::from_be_bytes([tile[upper], tile[lower]])
+    }
+
+    fn write(self, tile: &mut [u8], row: usize, input: usize, word: i16) {
+        let [upper, lower] = self.places(row, input);
+        [tile[upper], tile[lower]] = word.to_be_bytes();
+    }
+}
 
 /// Bytes of a tile of `k` inputs.
 pub fn word_tile_bytes(k: usize) -> usize {
@@ -27,11 +83,12 @@ pub fn word_tile_bytes(k: usize) -> usize {
 /// Rounds rows of `k` floats of type `kind` to a tile: sixteen, or fewer at the end of a matrix.
 ///
 /// # Panics
-/// If a slice has another length, there are more than sixteen rows, or `k` is odd.
-pub fn pack_word_rows(kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
+/// If a slice has another length, there are more than sixteen rows, or the layout does not hold `k` inputs.
+pub fn pack_word_rows(layout: WordLayout, kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
     let row_bytes = k * kind.bytes();
     assert!(rows.len().is_multiple_of(row_bytes) && rows.len() <= TILE * row_bytes, "rows of another length");
-    assert!(tile.len() == word_tile_bytes(k) && k.is_multiple_of(PAIR), "a tile of another size");
+    let step = if layout == WordLayout::Pairs { PAIR } else { TILE_INPUTS };
+    assert!(tile.len() == word_tile_bytes(k) && k.is_multiple_of(step), "a tile of another size");
     tile.fill(0);
     let (words, scales) = tile.split_at_mut(TILE * k * size_of::<i16>());
     let mut values = vec![0.0_f32; k];
@@ -41,15 +98,9 @@ pub fn pack_word_rows(kind: Float, k: usize, rows: &[u8], tile: &mut [u8]) {
         scales[row * size_of::<f32>()..][..size_of::<f32>()].copy_from_slice(&scale.to_le_bytes());
         let factor = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         for (i, value) in values.iter().enumerate() {
-            let word = (value * factor).round_ties_even() as i16;
-            words[word_at(row, i)..][..size_of::<i16>()].copy_from_slice(&word.to_le_bytes());
+            layout.write(words, row, i, (value * factor).round_ties_even() as i16);
         }
     }
-}
-
-/// Where the word of a row and an input stands in a tile.
-fn word_at(row: usize, input: usize) -> usize {
-    ((input / PAIR * TILE + row) * PAIR + input % PAIR) * size_of::<i16>()
 }
 
 /// The smallest scale with which neither a word nor the sum of a piece leaves its range. NaN where a weight is not finite,
@@ -72,23 +123,24 @@ fn scale_of(row: &[f32]) -> f32 {
 ///
 /// # Panics
 /// If a slice has another length, or there is no such row.
-pub fn unpack_word_row(tile: &[u8], row: usize, out: &mut [f32]) {
+pub fn unpack_word_row(layout: WordLayout, tile: &[u8], row: usize, out: &mut [f32]) {
     assert!(tile.len() == word_tile_bytes(out.len()) && row < TILE);
     let scale = Float::F32.read(&tile[TILE * out.len() * size_of::<i16>()..], row);
     for (i, out) in out.iter_mut().enumerate() {
-        let at = word_at(row, i);
-        *out = scale * f32::from(i16::from_le_bytes([tile[at], tile[at + 1]]));
+        *out = scale * f32::from(layout.read(tile, row, i));
     }
 }
 
 /// `out[row][16 t..16 t + 16]` for some tiles `t` and rows of activations.
 #[derive(Debug, Clone)]
 pub struct WordProduct<'a> {
+    /// How the tiles stand.
+    pub layout: WordLayout,
     /// Tiles of W, one after the other.
     pub weights: &'a [u8],
     /// Which tiles.
     pub tiles: Range<usize>,
-    /// x, prepared as [`Encoding::Words`] in one group.
+    /// x, prepared as [`WordLayout::encoding`] says, in one group.
     pub x: Activations,
     /// Which rows.
     pub rows: Range<usize>,
@@ -111,12 +163,38 @@ impl WordProduct<'_> {
     /// meanwhile.
     pub unsafe fn run(&self, form: Form) {
         let x = &self.x;
-        assert!(x.encoding == Encoding::Words && x.group == x.k, "activations of another shape");
+        assert!(x.encoding == self.layout.encoding() && x.group == x.k, "activations of another shape");
         assert!(self.tiles.end * word_tile_bytes(x.k) <= self.weights.len(), "tiles beyond the weights");
         assert!(self.rows.end <= x.rows, "rows beyond the activations");
         assert!(self.tiles.end * TILE <= self.stride, "tiles beyond a row of the output");
         assert!(self.bias.is_none_or(|bias| self.tiles.end * TILE <= bias.len()), "tiles beyond the bias");
-        form.run(Run(self))
+        match self.layout {
+            WordLayout::Pairs => form.run(Run(self)),
+            #[cfg(target_arch = "x86_64")]
+            WordLayout::Bytes if form.has_tiles() => self.run_tiles(),
+            WordLayout::Bytes => form.run(RunBytes(self)),
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::run`], of a form that has tiles.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run_tiles(&self) {
+        let Self { weights, ref tiles, ref x, ref rows, out, stride, bias, .. } = *self;
+        amx::WordTiles {
+            k: x.k,
+            piece: PIECE,
+            weights: weights.as_ptr(),
+            tile_bytes: word_tile_bytes(x.k),
+            tiles: tiles.clone(),
+            x: x.quads,
+            scales: x.places(),
+            rows: rows.clone(),
+            out,
+            stride,
+            bias: bias.map(<[f32]>::as_ptr),
+        }
+        .multiply();
     }
 }
 
@@ -127,7 +205,7 @@ impl Kernel for Run<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let WordProduct { weights, ref tiles, ref x, ref rows, out, stride, bias } = *self.0;
+        let WordProduct { weights, ref tiles, ref x, ref rows, out, stride, bias, .. } = *self.0;
         let product = Blocks {
             arithmetic: Words { x: x.places() },
             steps: x.k / PAIR,
@@ -144,6 +222,43 @@ impl Kernel for Run<'_> {
             bias: bias.map(<[f32]>::as_ptr),
         };
         product.run::<L>();
+    }
+}
+
+/// Bytes that stand apart, on processors without tiles of bytes: the reference of those.
+struct RunBytes<'a>(&'a WordProduct<'a>);
+
+impl Kernel for RunBytes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let WordProduct { weights, ref tiles, ref x, ref rows, out, stride, bias, .. } = *self.0;
+        let (row_bytes, places) = (x.k * size_of::<i16>(), x.places());
+        for tile in tiles.clone() {
+            let bytes = &weights[tile * word_tile_bytes(x.k)..(tile + 1) * word_tile_bytes(x.k)];
+            let scales = bytes.as_ptr().add(TILE * row_bytes);
+            for row in rows.clone() {
+                let block = x.quads.add(row / TILE * TILE * row_bytes);
+                let y = out.add(row * stride + tile * TILE);
+                let mut before = None;
+                for start in (0..x.k).step_by(PIECE) {
+                    let mut sums = [0_i32; TILE];
+                    for input in start..x.k.min(start + PIECE) {
+                        let at = input / TILE_INPUTS * 2 * TILE * TILE_INPUTS + row % TILE * TILE_INPUTS;
+                        let upper = block.add(at + input % TILE_INPUTS);
+                        let word = i16::from_be_bytes([upper.read(), upper.add(TILE * TILE_INPUTS).read()]);
+                        for n in 0..TILE {
+                            let product = i32::from(word) * i32::from(WordLayout::Bytes.read(bytes, n, input));
+                            sums[n] = sums[n].wrapping_add(product);
+                        }
+                    }
+                    before = Some(Words { x: places }.end::<L>(L::load_i32(sums.as_ptr()), before, scales, row));
+                }
+                let y_of = before.unwrap_or(L::splat(0.0));
+                L::store(y, if let Some(bias) = bias { L::add(y_of, L::load(bias.as_ptr().add(tile * TILE))) } else { y_of });
+            }
+        }
     }
 }
 
@@ -197,8 +312,9 @@ mod tests {
     use super::super::prepare::{GroupOf, padded_rows, prepared_bytes};
     use super::*;
 
-    /// More than a piece.
-    const K: usize = PIECE + 80;
+    /// More than a piece, and as much as both layouts hold.
+    const K: usize = PIECE + TILE_INPUTS;
+    const LAYOUTS: [WordLayout; 2] = [WordLayout::Pairs, WordLayout::Bytes];
     const TILES: usize = 3;
     /// Not in tiles.
     const N: usize = TILES * TILE - 3;
@@ -209,14 +325,14 @@ mod tests {
         ((n * 131 + i * 17 + n * i % 7) % 97) as f32 / 48.0 - 1.0
     }
 
-    fn packed(weight: impl Fn(usize, usize) -> f32) -> Vec<u8> {
+    fn packed(layout: WordLayout, weight: impl Fn(usize, usize) -> f32) -> Vec<u8> {
         let mut all = vec![0xaa; TILES * word_tile_bytes(K)];
         for (tile, place) in all.chunks_exact_mut(word_tile_bytes(K)).enumerate() {
             let mut rows = Vec::new();
             for n in tile * TILE..N.min((tile + 1) * TILE) {
                 (0..K).for_each(|i| rows.extend_from_slice(&weight(n, i).to_le_bytes()));
             }
-            pack_word_rows(Float::F32, K, &rows, place);
+            pack_word_rows(layout, Float::F32, K, &rows, place);
         }
         all
     }
@@ -226,13 +342,13 @@ mod tests {
     }
 
     /// The rows of `x`, some of them at a time.
-    fn product(form: Form, weights: &[u8], x: &[f32], at_once: usize) -> Vec<f32> {
-        let (rows, stride) = (x.len() / K, TILES * TILE);
-        let padded = padded_rows(Encoding::Words, K, rows);
-        let mut quads = vec![0; padded * prepared_bytes(Encoding::Words, K)];
+    fn product(form: Form, layout: WordLayout, weights: &[u8], x: &[f32], at_once: usize) -> Vec<f32> {
+        let (rows, stride, encoding) = (x.len() / K, TILES * TILE, layout.encoding());
+        let padded = padded_rows(encoding, K, rows);
+        let mut quads = vec![0; padded * prepared_bytes(encoding, K)];
         let mut groups = vec![GroupOf::default(); padded];
         let (quads, groups) = (quads.as_mut_ptr(), groups.as_mut_ptr());
-        let prepared = Activations { encoding: Encoding::Words, k: K, group: K, rows, quads, groups };
+        let prepared = Activations { encoding, k: K, group: K, rows, quads, groups };
         let mut out = vec![0.0; rows * stride];
         // SAFETY: all places are this function's own, and long enough.
         unsafe {
@@ -240,16 +356,16 @@ mod tests {
             for first in (0..rows).step_by(at_once) {
                 let rows = first..rows.min(first + at_once);
                 let out = out.as_mut_ptr();
-                WordProduct { weights, tiles: 0..TILES, x: prepared, rows, out, stride, bias: None }.run(form);
+                WordProduct { layout, weights, tiles: 0..TILES, x: prepared, rows, out, stride, bias: None }.run(form);
             }
         }
         out
     }
 
     #[test]
-    fn products_are_near_those_of_the_floats_and_the_same_in_every_form_and_batch() {
-        let (x, weights) = (x(), packed(weight));
-        let portable = product(Form::PORTABLE, &weights, &x, X);
+    fn products_are_near_those_of_the_floats_and_the_same_in_every_form_layout_and_batch() {
+        let (x, weights) = (x(), LAYOUTS.map(|layout| packed(layout, weight)));
+        let portable = product(Form::PORTABLE, WordLayout::Pairs, &weights[0], &x, X);
         for (row, out) in portable.chunks_exact(TILES * TILE).enumerate() {
             for (n, got) in out.iter().enumerate() {
                 let terms = (0..K).map(|i| f64::from(weight(n, i)) * f64::from(x[row * K + i]));
@@ -258,11 +374,13 @@ mod tests {
                 assert!((f64::from(*got) - exact).abs() < 0.04, "{row} {n}: {got} {exact}");
             }
         }
-        for form in Form::available() {
-            assert!(product(form, &weights, &x, X) == portable, "{form:?}");
-            for at_once in [1, 2, 3, 5, 7, 8, 13, 17] {
-                let got = product(form, &weights, &x[..17 * K], at_once);
-                assert!(got == portable[..got.len()], "{form:?} {at_once}");
+        for (form, (layout, weights)) in
+            Form::available().into_iter().flat_map(|form| LAYOUTS.into_iter().zip(&weights).map(move |of| (form, of)))
+        {
+            assert!(product(form, layout, weights, &x, X) == portable, "{form:?} {layout:?}");
+            for at_once in [1, 2, 3, 5, 7, 8, 13, 16, 17] {
+                let got = product(form, layout, weights, &x[..17 * K], at_once);
+                assert!(got == portable[..got.len()], "{form:?} {layout:?} {at_once}");
             }
         }
     }
@@ -270,37 +388,44 @@ mod tests {
     #[test]
     fn the_largest_sums_do_not_wrap() {
         // All of one magnitude: words as large as the sum of a piece allows, against activations at their top.
-        let weights = packed(|n, i| if (n * i) % 2 == 0 { 3.0 } else { -3.0 });
         let x: Vec<f32> = (0..K).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
-        for form in Form::available() {
-            let out = product(form, &weights, &x, 1);
-            assert!((out[1] - 6.0 * K as f32).abs() < 0.01 * K as f32, "{form:?} {}", out[1]);
-            assert!(out[0].abs() < 0.01 * K as f32, "{form:?} {}", out[0]);
+        for layout in LAYOUTS {
+            let weights = packed(layout, |n, i| if (n * i) % 2 == 0 { 3.0 } else { -3.0 });
+            for form in Form::available() {
+                let out = product(form, layout, &weights, &x, 1);
+                assert!((out[1] - 6.0 * K as f32).abs() < 0.01 * K as f32, "{form:?} {layout:?} {}", out[1]);
+                assert!(out[0].abs() < 0.01 * K as f32, "{form:?} {layout:?} {}", out[0]);
+            }
         }
     }
 
     #[test]
     fn one_large_weight_among_small_ones_stays_within_a_word() {
         let row: Vec<f32> = (0..K).map(|i| if i == 7 { -1000.0 } else { 1e-3 }).collect();
-        let mut tile = vec![0; word_tile_bytes(K)];
         let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
-        pack_word_rows(Float::F32, K, &bytes, &mut tile);
-        let mut out = vec![0.0; K];
-        unpack_word_row(&tile, 0, &mut out);
-        assert!((out[7] + 1000.0).abs() < 0.02 && out[8].abs() < 0.02, "{} {}", out[7], out[8]);
-        unpack_word_row(&tile, 1, &mut out);
-        assert!(out.iter().all(|value| *value == 0.0));
+        for layout in LAYOUTS {
+            let mut tile = vec![0; word_tile_bytes(K)];
+            pack_word_rows(layout, Float::F32, K, &bytes, &mut tile);
+            let mut out = vec![0.0; K];
+            unpack_word_row(layout, &tile, 0, &mut out);
+            assert!((out[7] + 1000.0).abs() < 0.02 && out[8].abs() < 0.02, "{} {}", out[7], out[8]);
+            unpack_word_row(layout, &tile, 1, &mut out);
+            assert!(out.iter().all(|value| *value == 0.0));
+        }
     }
 
     #[test]
     fn what_is_not_finite_shows() {
-        let (x, weights) = (x(), packed(|n, i| if (n, i) == (3, 5) { f32::INFINITY } else { weight(n, i) }));
+        let x = x();
         let mut broken = x[..K].to_vec();
         broken[K - 1] = f32::NAN;
-        for form in Form::available() {
-            let out = product(form, &weights, &x[..2 * K], 2);
-            assert!(out[3].is_nan() && out[4].is_finite(), "{form:?}");
-            assert!(product(form, &weights, &broken, 1)[4].is_nan(), "{form:?}");
+        for layout in LAYOUTS {
+            let weights = packed(layout, |n, i| if (n, i) == (3, 5) { f32::INFINITY } else { weight(n, i) });
+            for form in Form::available() {
+                let out = product(form, layout, &weights, &x[..2 * K], 2);
+                assert!(out[3].is_nan() && out[4].is_finite(), "{form:?} {layout:?}");
+                assert!(product(form, layout, &weights, &broken, 1)[4].is_nan(), "{form:?} {layout:?}");
+            }
         }
     }
 }

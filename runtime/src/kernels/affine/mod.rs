@@ -82,7 +82,7 @@ impl Product<'_> {
             Encoding::Int8Wide => form.run(Run::<BITS, Int16<true>>(self, Int16)),
             Encoding::Int16 => form.run(Run::<BITS, Int16<false>>(self, Int16)),
             Encoding::F32 => form.run(Run::<BITS, F32>(self, F32)),
-            Encoding::Words => panic!("activations for weights of another kind"),
+            Encoding::Words | Encoding::WordBytes => panic!("activations for weights of another kind"),
         }
     }
 }

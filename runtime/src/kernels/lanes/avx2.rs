@@ -125,6 +125,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Ints {
+        [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())]
+    }
+
+    #[inline(always)]
     unsafe fn store_i32(to: *mut i32, lanes: Ints) {
         _mm256_storeu_si256(to.cast(), lanes[0]);
         _mm256_storeu_si256(to.add(8).cast(), lanes[1]);
@@ -307,6 +312,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_later(from: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast())
     }
 
     #[inline(always)]

@@ -94,6 +94,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> __m512i {
+        _mm512_loadu_si512(from.cast())
+    }
+
+    #[inline(always)]
     unsafe fn store_i32(to: *mut i32, lanes: __m512i) {
         _mm512_storeu_si512(to.cast(), lanes)
     }
@@ -256,8 +261,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn put_bytes(upper: *mut u8, lower: *mut u8, lanes: __m512i) {
+        _mm_storeu_si128(upper.cast(), _mm512_cvtepi32_epi8(_mm512_srai_epi32::<8>(lanes)));
+        _mm_storeu_si128(lower.cast(), _mm512_cvtepi32_epi8(lanes));
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_later(from: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast())
     }
 
     #[inline(always)]

@@ -1,6 +1,8 @@
 //! Vectors of sixteen lanes, for each set of instructions.
 
 #[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -56,6 +58,7 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
 
     unsafe fn splat_i32(value: i32) -> Self::I;
+    unsafe fn load_i32(from: *const i32) -> Self::I;
     unsafe fn store_i32(to: *mut i32, lanes: Self::I);
     unsafe fn add_i32(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn max_i32(a: Self::I, b: Self::I) -> Self::I;
@@ -111,9 +114,22 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     unsafe fn dot_pair(sum: Self::I, a: Self::Pairs, b: Self::Pair) -> Self::I;
     /// Writes the lanes as sixteen words; they are in the range of those.
     unsafe fn put_words(to: *mut i16, lanes: Self::I);
+    /// The same, the upper bytes to one place and the lower ones to another.
+    unsafe fn put_bytes(upper: *mut u8, lower: *mut u8, lanes: Self::I) {
+        let mut words = [0; super::TILE];
+        Self::store_i32(words.as_mut_ptr(), lanes);
+        for (i, word) in words.into_iter().enumerate() {
+            upper.add(i).write((word >> 8) as u8);
+            lower.add(i).write(word as u8);
+        }
+    }
 
     /// Asks for a cache line that will be read soon; any address.
     unsafe fn prefetch(from: *const u8);
+    /// The same, to the second-level cache.
+    unsafe fn prefetch_later(from: *const u8) {
+        Self::prefetch(from);
+    }
 
     /// Reads sixteen bytes, unsigned.
     unsafe fn load_u8(from: *const u8) -> Self::F;
@@ -137,6 +153,9 @@ enum Instructions {
     /// AVX-512 F, BW, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same, and AMX for bytes.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -158,6 +177,8 @@ impl std::fmt::Display for Form {
             Instructions::Avx2 => "AVX2",
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Amx => "AMX",
             #[cfg(target_arch = "aarch64")]
             Instructions::Neon => "NEON",
         })
@@ -185,6 +206,9 @@ impl Form {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni");
             if avx2 && avx512 {
+                if amx::is_available() {
+                    forms.push(Self(Instructions::Amx));
+                }
                 forms.push(Self(Instructions::Avx512));
             }
             if avx2 {
@@ -205,7 +229,7 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => avx2::Avx2::WIDEST_CODE8,
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => avx512::Avx512::WIDEST_CODE8,
+            Instructions::Avx512 | Instructions::Amx => avx512::Avx512::WIDEST_CODE8,
             #[cfg(target_arch = "aarch64")]
             Instructions::Neon => neon::Neon::WIDEST_CODE8,
         }
@@ -215,8 +239,17 @@ impl Form {
     pub fn tiles_together(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => 2,
+            Instructions::Avx512 | Instructions::Amx => 2,
             _ => 1,
+        }
+    }
+
+    /// Whether it multiplies tiles of bytes.
+    pub(super) fn has_tiles(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Amx => true,
+            _ => false,
         }
     }
 
@@ -231,7 +264,7 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => avx2::run(kernel),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => avx512::run(kernel),
+            Instructions::Avx512 | Instructions::Amx => avx512::run(kernel),
             #[cfg(target_arch = "aarch64")]
             Instructions::Neon => neon::run(kernel),
         }

@@ -115,6 +115,11 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Ints {
+        [vld1q_s32(from), vld1q_s32(from.add(4)), vld1q_s32(from.add(8)), vld1q_s32(from.add(12))]
+    }
+
+    #[inline(always)]
     unsafe fn store_i32(to: *mut i32, lanes: Ints) {
         vst1q_s32(to, lanes[0]);
         vst1q_s32(to.add(4), lanes[1]);

@@ -73,6 +73,10 @@ impl Lanes for Portable {
         [value; 16]
     }
 
+    unsafe fn load_i32(from: *const i32) -> [i32; 16] {
+        from.cast::<[i32; 16]>().read_unaligned()
+    }
+
     unsafe fn store_i32(to: *mut i32, lanes: [i32; 16]) {
         to.cast::<[i32; 16]>().write_unaligned(lanes)
     }

@@ -1,7 +1,8 @@
 use crate::checkpoint::{Checkpoint, Dtype, LoadError, Stored};
 use crate::config::ComputeMode;
 use crate::kernels::{
-    AffineLayout, AffineRows, Float, Form, TILE, dense_tile_bytes, pack_dense_rows, pack_word_rows, word_tile_bytes,
+    AffineLayout, AffineRows, Float, Form, TILE, WordLayout, dense_tile_bytes, pack_dense_rows, pack_word_rows,
+    word_tile_bytes,
 };
 use crate::model::affine::{centre, unpack};
 use crate::model::micro::{MicroMatrix, e4m3, e8m0, twice_e2m1};
@@ -19,6 +20,7 @@ pub(super) enum Layout {
     },
     /// Floats that are rounded to words.
     Words {
+        layout: WordLayout,
         k: usize,
     },
 }
@@ -28,7 +30,7 @@ impl Layout {
         match self {
             Self::Affine(layout) => layout.tile_bytes(),
             Self::Dense { kind, k } => dense_tile_bytes(*kind, *k),
-            Self::Words { k } => word_tile_bytes(*k),
+            Self::Words { k, .. } => word_tile_bytes(*k),
         }
     }
 }
@@ -224,10 +226,13 @@ impl StoredMatrix {
         Self { outputs: source.inputs, inputs: source.outputs, layout, parts: Parts::Turned(Box::new(source)) }
     }
 
-    /// The same with floats rounded to words, if it has floats.
-    pub(super) fn rounded(self) -> Self {
+    /// The same with floats rounded to words, if it has floats, as `form` multiplies them the fastest.
+    pub(super) fn rounded(self, form: Form) -> Self {
+        let k = self.inputs;
         match self.parts {
-            Parts::Floats { .. } if rounds(self.inputs) => Self { layout: Layout::Words { k: self.inputs }, ..self },
+            Parts::Floats { .. } if rounds(k) => {
+                Self { layout: Layout::Words { layout: WordLayout::of(form, k), k }, ..self }
+            }
             _ => self,
         }
     }
@@ -306,8 +311,8 @@ impl StoredMatrix {
                 }
                 pack_dense_rows(form, *kind, *k, &bytes, place);
             }
-            (Layout::Words { k }, Parts::Floats { floats, kind }) => {
-                pack_word_rows(*kind, *k, self.rows_of(floats, rows), place);
+            (Layout::Words { layout, k }, Parts::Floats { floats, kind }) => {
+                pack_word_rows(*layout, *kind, *k, self.rows_of(floats, rows), place);
             }
             (Layout::Affine(_), Parts::Floats { .. } | Parts::Float8 { .. } | Parts::Turned(_))
             | (Layout::Dense { .. }, Parts::Affine { .. })

@@ -115,7 +115,7 @@ impl Matrix {
             Layout::Affine(layout) => {
                 Some(Preparation { group: layout.group, encoding: Encoding::of(form, mode, layout.bits) })
             }
-            Layout::Words { k } => Some(Preparation { group: *k, encoding: Encoding::Words }),
+            Layout::Words { layout, k } => Some(Preparation { group: *k, encoding: layout.encoding() }),
             Layout::Dense { .. } => None,
         }
     }
@@ -125,7 +125,7 @@ impl Matrix {
         self.with_tiles(form, row / TILE..row / TILE + 1, |tile, _| match &self.layout {
             Layout::Affine(layout) => layout.unpack_row(tile, row % TILE, out),
             Layout::Dense { kind, .. } => unpack_dense_row(*kind, tile, row % TILE, out),
-            Layout::Words { .. } => unpack_word_row(tile, row % TILE, out),
+            Layout::Words { layout, .. } => unpack_word_row(*layout, tile, row % TILE, out),
         });
     }
 
@@ -202,10 +202,10 @@ impl Matrix {
                     }
                 }
             }
-            Layout::Words { .. } => {
+            Layout::Words { layout, .. } => {
                 let x = inputs.prepared.expect("inputs of rounded weights are prepared");
                 // SAFETY: as the caller vouches.
-                unsafe { WordProduct { weights: bytes, tiles, x, rows, out, stride, bias }.run(form) }
+                unsafe { WordProduct { layout: *layout, weights: bytes, tiles, x, rows, out, stride, bias }.run(form) }
             }
             Layout::Dense { kind, k } => {
                 let product = DenseProduct {

@@ -192,7 +192,7 @@ impl Loader<'_> {
         Ok(match (self.find.mode, linear.matrix.stored()) {
             (ComputeMode::Int8, Some(stored)) => {
                 let (outputs, inputs) = (linear.matrix.outputs, linear.matrix.inputs);
-                Linear { matrix: Matrix::new(outputs, inputs, stored.clone().rounded()), bias: linear.bias }
+                Linear { matrix: Matrix::new(outputs, inputs, stored.clone().rounded(Form::best())), bias: linear.bias }
             }
             _ => linear,
         })
