@@ -170,6 +170,12 @@ impl<T: Together, E: Element> Kernel for Run<'_, T, E> {
     unsafe fn run<L: Lanes>(self) {
         let Self(of, _, mut rest) = self;
         // With fewer queries more strips and components are in flight instead.
+        while L::ROWS >= 8
+            && let Some((queries, left)) = rest.split_first_chunk::<8>()
+        {
+            of.attend::<L, E, 8, 2>(queries);
+            rest = left;
+        }
         while let Some((queries, left)) = rest.split_first_chunk::<4>() {
             of.attend::<L, E, 4, 1>(queries);
             rest = left;
@@ -227,7 +233,15 @@ unsafe fn attend<L: Lanes, E: Element, const M: usize, const AT: usize>(
         let begin = first.max(segment) / TILE * TILE;
         let end = end.min(segment + SEGMENT);
         let floats_end = attention.kv.layout.floats_end().clamp(begin, end);
-        scores::<L, E, M, AT>(dim, queries, begin..floats_end, &place, &mut weights);
+        // A strip alone goes alone.
+        let pairs = if AT == 2 && (floats_end - begin).div_ceil(TILE) % 2 == 1 {
+            let last = begin + (floats_end - begin - 1) / TILE * TILE;
+            scores::<L, E, M, 1>(dim, queries, last..floats_end, &place, &mut weights);
+            last
+        } else {
+            floats_end
+        };
+        scores::<L, E, M, AT>(dim, queries, begin..pairs, &place, &mut weights);
         if let (Some(coded), Some(sums)) = (&coded, &query_sums) {
             coded.scores::<L, M, AT>(queries, sums, floats_end..end, &place, &mut weights);
         }
@@ -299,7 +313,7 @@ impl<L: Lanes, const M: usize> Softmax<L, M> {
             for i in (some.start + TILE..some.end).step_by(TILE) {
                 largest = L::max(largest, L::load(scores.add(i)));
             }
-            let largest = math::largest::<L>(largest);
+            let largest = L::largest(largest);
             let new = if largest > self.best[m] { largest } else { self.best[m] };
             if self.best[m] != f32::NEG_INFINITY {
                 shrink[m] = exp_of::<L>(self.best[m] - new);
@@ -322,7 +336,7 @@ impl<L: Lanes, const M: usize> Softmax<L, M> {
     #[inline(always)]
     pub(super) unsafe fn divide(&self, queries: &[Query; M], dim: usize) {
         for m in 0..M {
-            let factor = L::splat(1.0 / math::sum::<L>(self.totals[m]));
+            let factor = L::splat(1.0 / L::sum(self.totals[m]));
             for i in (0..dim).step_by(TILE) {
                 let out = queries[m].out.add(i);
                 L::store(out, L::mul(L::load(out), factor));

@@ -178,7 +178,10 @@ impl<A: Arithmetic> Block<'_, A> {
         while row < end {
             let stop = lines.min(line + share);
             if tile + AT < self.product.tiles.end {
-                let next = self.product.weights.wrapping_add((tile + AT) * self.product.tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
+                let next = self
+                    .product
+                    .weights
+                    .wrapping_add((tile + AT) * self.product.tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
                 while line < stop {
                     for a in 0..AT {
                         L::prefetch_later(next.wrapping_add(a * self.product.tile_bytes + line * 64));

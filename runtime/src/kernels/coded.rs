@@ -7,7 +7,6 @@ use super::TILE;
 use super::attention::{Attention, Query, SEGMENT, Segment};
 use super::kv_layout::{CodeStrip, SCALES_BYTES};
 use super::lanes::Lanes;
-use super::math;
 use crate::config::{CodeBits, KvCodes};
 use std::ops::Range;
 
@@ -85,7 +84,7 @@ impl Coded {
                 for i in (TILE..self.codes.group).step_by(TILE) {
                     sum = L::add(sum, L::load(q.add(i)));
                 }
-                sums[m][group] = math::sum::<L>(sum);
+                sums[m][group] = L::sum(sum);
             }
         }
         sums
@@ -211,7 +210,7 @@ impl Coded {
     pub(super) unsafe fn add_offsets<L: Lanes, const M: usize>(&self, queries: &[Query; M], offsets: &Offsets<L, M>) {
         for m in 0..M {
             for group in 0..self.groups {
-                let offset = L::splat(math::sum::<L>(offsets[m][group]));
+                let offset = L::splat(L::sum(offsets[m][group]));
                 for i in (group * self.codes.group..(group + 1) * self.codes.group).step_by(TILE) {
                     let out = queries[m].out.add(i);
                     L::store(out, L::add(L::load(out), offset));

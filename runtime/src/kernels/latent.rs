@@ -12,7 +12,6 @@ use super::attention::{Query, SEGMENT, Segment, Softmax, Together, add_values, r
 use super::float::Element;
 use super::kv_layout::KvView;
 use super::lanes::{Form, Lanes};
-use super::math;
 
 /// Queries of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -238,7 +237,7 @@ unsafe fn scores<L: Lanes, E: Element, const M: usize, const AT: usize>(
         for m in 0..M {
             for a in 0..AT {
                 if position + a < range.end {
-                    scores[m][position - start + a] = math::sum::<L>(sums[m][a]);
+                    scores[m][position - start + a] = L::sum(sums[m][a]);
                 }
             }
         }

@@ -5,7 +5,6 @@
 
 use super::TILE;
 use super::lanes::{Form, Kernel, Lanes};
-use super::math;
 
 /// Bytes of a vector.
 const VECTOR: usize = 64;
@@ -74,7 +73,7 @@ impl Kernel for Read<'_> {
             at += VECTOR;
         }
         let half = [L::max(largest[0], largest[1]), L::max(largest[2], largest[3])];
-        math::largest::<L>(L::max(half[0], half[1]))
+        L::largest(L::max(half[0], half[1]))
     }
 }
 
@@ -173,7 +172,7 @@ unsafe fn floats<L: Lanes, const SUMS: usize>(rounds: u32) -> f32 {
     for s in 0..SUMS {
         total = L::add(total, sums[s]);
     }
-    math::sum::<L>(total) / SUMS as f32
+    L::sum(total) / SUMS as f32
 }
 
 #[cfg(test)]

@@ -224,7 +224,7 @@ impl Kernel for Prepare<'_> {
                     L::store(quads.cast(), lanes);
                     quads = quads.add(step);
                 }
-                *of = GroupOf { scale: 1.0, sum: math::sum::<L>(sum) };
+                *of = GroupOf { scale: 1.0, sum: L::sum(sum) };
                 continue;
             }
             let mut bits = L::splat_i32(0);

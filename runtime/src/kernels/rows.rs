@@ -35,7 +35,7 @@ impl Kernel for RmsNorm<'_> {
             let lanes = L::load(x.add(i));
             sum = L::fma(lanes, lanes, sum);
         }
-        let mut sum = math::sum::<L>(sum);
+        let mut sum = L::sum(sum);
         for x in &self.x[whole..] {
             sum = x.mul_add(*x, sum);
         }
@@ -81,7 +81,7 @@ impl Kernel for LayerNorm<'_> {
         for i in (0..whole).step_by(TILE) {
             sum = L::add(L::load(x.add(i)), sum);
         }
-        let mut sum = math::sum::<L>(sum);
+        let mut sum = L::sum(sum);
         for x in &self.x[whole..] {
             sum += x;
         }
@@ -92,7 +92,7 @@ impl Kernel for LayerNorm<'_> {
             L::store(x.add(i), lanes);
             squares = L::fma(lanes, lanes, squares);
         }
-        let mut squares = math::sum::<L>(squares);
+        let mut squares = L::sum(squares);
         for x in &mut self.x[whole..] {
             *x -= mean;
             squares = x.mul_add(*x, squares);

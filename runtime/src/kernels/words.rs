@@ -256,7 +256,10 @@ impl Kernel for RunBytes<'_> {
                     before = Some(Words { x: places }.end::<L>(L::load_i32(sums.as_ptr()), before, scales, row));
                 }
                 let y_of = before.unwrap_or(L::splat(0.0));
-                L::store(y, if let Some(bias) = bias { L::add(y_of, L::load(bias.as_ptr().add(tile * TILE))) } else { y_of });
+                L::store(
+                    y,
+                    if let Some(bias) = bias { L::add(y_of, L::load(bias.as_ptr().add(tile * TILE))) } else { y_of },
+                );
             }
         }
     }

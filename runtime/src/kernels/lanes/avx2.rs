@@ -120,6 +120,16 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn sum(lanes: Floats) -> f32 {
+        sum_of_eight(_mm256_add_ps(lanes[0], lanes[1]))
+    }
+
+    #[inline(always)]
+    unsafe fn largest(lanes: Floats) -> f32 {
+        largest_of_eight(_mm256_max_ps(lanes[0], lanes[1]))
+    }
+
+    #[inline(always)]
     unsafe fn splat_i32(value: i32) -> Ints {
         [_mm256_set1_epi32(value); 2]
     }
@@ -389,4 +399,20 @@ unsafe fn dot(sum: __m256i, codes: Words, even: __m256i, odd: __m256i) -> __m256
 unsafe fn dot_pairs(sum: __m256i, codes: __m256i, others: __m256i) -> __m256i {
     let pairs = _mm256_maddubs_epi16(codes, others);
     _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// Halves onto each other until one is left.
+#[inline(always)]
+pub(super) unsafe fn sum_of_eight(lanes: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// The same with the larger of each pair.
+#[inline(always)]
+pub(super) unsafe fn largest_of_eight(lanes: __m256) -> f32 {
+    let four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
 }

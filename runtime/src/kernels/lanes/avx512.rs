@@ -1,3 +1,4 @@
+use super::avx2::{largest_of_eight, sum_of_eight};
 use super::{Kernel, Lanes};
 use std::arch::x86_64::*;
 
@@ -86,6 +87,18 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn min(a: __m512, b: __m512) -> __m512 {
         _mm512_min_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sum(lanes: __m512) -> f32 {
+        let [lower, upper] = halves(lanes);
+        sum_of_eight(_mm256_add_ps(lower, upper))
+    }
+
+    #[inline(always)]
+    unsafe fn largest(lanes: __m512) -> f32 {
+        let [lower, upper] = halves(lanes);
+        largest_of_eight(_mm256_max_ps(lower, upper))
     }
 
     #[inline(always)]
@@ -308,6 +321,12 @@ unsafe fn multiply_words(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         );
     }
     sum
+}
+
+#[inline(always)]
+unsafe fn halves(lanes: __m512) -> [__m256; 2] {
+    let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(lanes));
+    [_mm512_castps512_ps256(lanes), _mm256_castpd_ps(upper)]
 }
 
 #[inline(always)]

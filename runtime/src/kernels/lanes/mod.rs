@@ -57,6 +57,29 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
     /// The smaller one; `b` if either is NaN.
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
 
+    /// The sum of all lanes: halves onto each other until one is left.
+    unsafe fn sum(lanes: Self::F) -> f32 {
+        let mut v = [0.0; super::TILE];
+        Self::store(v.as_mut_ptr(), lanes);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                v[i] += v[i + half];
+            }
+        }
+        v[0]
+    }
+    /// The largest lane, found in the same order.
+    unsafe fn largest(lanes: Self::F) -> f32 {
+        let mut v = [0.0_f32; super::TILE];
+        Self::store(v.as_mut_ptr(), lanes);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                v[i] = if v[i] > v[i + half] { v[i] } else { v[i + half] };
+            }
+        }
+        v[0]
+    }
+
     unsafe fn splat_i32(value: i32) -> Self::I;
     unsafe fn load_i32(from: *const i32) -> Self::I;
     unsafe fn store_i32(to: *mut i32, lanes: Self::I);
