@@ -123,17 +123,26 @@ fn weights_that_stay_in_the_file_give_the_same_bits() {
     }
 }
 
+// One thread takes them step by step, several take groups of them each; a text that is longer than the others together goes
+// to all threads.
 #[test]
-fn a_batch_beyond_a_step_gives_the_same_bits() {
-    for name in ["bge-q4g64", "bert-reranker-bf16", "jina-reranker-q4g64"] {
+fn a_batch_beyond_a_step_gives_the_same_bits_however_it_is_divided() {
+    for name in ["bge-q4g64", "bert-reranker-bf16", "jina-reranker-q4g64", "minilm-f32"] {
         let read = encoder::named(name).open();
         let few = encoder::named(name).rows(&read.text);
         let (tokens, count) = (few.iter().map(|row| row.tokens.len()).sum::<usize>(), few.len());
         // A step has 1,024 tokens; texts are not divided evenly among three of them.
         let rows: Vec<_> = few.iter().cycle().take((2_500 / tokens + 1) * count + 1).cloned().collect();
-        let mut encode = read.native(ComputeMode::Int16, Form::best(), 2);
-        let alone = encoder::alone(&mut encode, &rows);
-        assert!(encoder::together(&mut encode, &rows) == alone, "{name}");
+        for mode in [ComputeMode::Int16, ComputeMode::Int8] {
+            let alone = encoder::alone(&mut read.native(mode, Form::best(), 1), &rows);
+            for threads in [1, 2, 3] {
+                let mut encode = read.native(mode, Form::best(), threads);
+                assert!(encoder::together(&mut encode, &rows) == alone, "{name} {mode:?} {threads}");
+                let some = &rows[..count.min(5)];
+                let got = encoder::together(&mut encode, some);
+                assert!(got[..] == alone[..got.len()], "some: {name} {mode:?} {threads}");
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) const ROWS: usize = 96;
 /// Tiles that all rows pass before the next ones.
 const TILES: usize = 4;
 
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
 /// Rows of a smaller group where groups have twelve.
 const EIGHT: usize = 8;
 
@@ -171,23 +173,19 @@ impl<A: Arithmetic> Block<'_, A> {
     #[inline(always)]
     unsafe fn whole_rows<L: Lanes, const M: usize, const AT: usize>(self, tile: usize, end: usize) {
         let mut row = self.rows.0;
-        let groups = (end - row).div_ceil(M).max(1);
-        let lines = (self.steps.1 - self.steps.0) * A::WEIGHTS_BYTES / 64;
-        let share = lines.div_ceil(groups);
-        let mut line = 0;
+        // The weights that come next may be far away: a part of them is asked for beside each group of rows.
+        let Blocks { weights, tile_bytes, ref tiles, .. } = *self.product;
+        let next = weights.wrapping_add((tile + AT) * tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
+        let bytes = if tile + AT < tiles.end { (self.steps.1 - self.steps.0) * A::WEIGHTS_BYTES } else { 0 };
+        let share = (bytes / LINE).div_ceil((end - row).div_ceil(M).max(1)) * LINE;
+        let mut asked = 0;
         while row < end {
-            let stop = lines.min(line + share);
-            if tile + AT < self.product.tiles.end {
-                let next = self
-                    .product
-                    .weights
-                    .wrapping_add((tile + AT) * self.product.tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
-                while line < stop {
-                    for a in 0..AT {
-                        L::prefetch_later(next.wrapping_add(a * self.product.tile_bytes + line * 64));
-                    }
-                    line += 1;
+            let stop = bytes.min(asked + share);
+            while asked < stop {
+                for a in 0..AT {
+                    L::prefetch_later(next.wrapping_add(a * tile_bytes + asked));
                 }
+                asked += LINE;
             }
             self.multiply::<L, M, AT>(tile, row);
             row += M;

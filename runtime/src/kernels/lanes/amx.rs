@@ -146,6 +146,8 @@ impl Sums {
     }
 }
 
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
 /// Blocks of sixteen rows whose inputs stay in the second-level cache while the tiles pass.
 const BLOCKS: usize = 16;
 
@@ -192,7 +194,17 @@ impl WordTiles {
                 let end = self.k.min(start + self.piece);
                 for tile in self.tiles.clone() {
                     let weights = self.weights.add(tile * self.tile_bytes + start * 2 * TILE);
+                    // The weights that come next, a part of them beside each block.
+                    let ahead = weights.wrapping_add(self.tile_bytes);
+                    let bytes = if tile + 1 < self.tiles.end { (end - start) * 2 * TILE } else { 0 };
+                    let share = (bytes / LINE).div_ceil(blocks.len()) * LINE;
+                    let mut asked = 0;
                     for block in blocks.clone() {
+                        let stop = bytes.min(asked + share);
+                        while asked < stop {
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(asked).cast());
+                            asked += LINE;
+                        }
                         let x = self.x.add((block * self.k + start) * 2 * TILE);
                         registers.multiply_words((end - start) / 64, x, weights, &mut sums[turn]);
                         turn = 1 - turn;

@@ -149,7 +149,7 @@ pub(super) trait Lanes: RowWords + Copy + 'static {
 
     /// Asks for a cache line that will be read soon; any address.
     unsafe fn prefetch(from: *const u8);
-    /// The same, to the second-level cache.
+    /// The same of one that will be read a little later: the second-level cache will do.
     unsafe fn prefetch_later(from: *const u8) {
         Self::prefetch(from);
     }

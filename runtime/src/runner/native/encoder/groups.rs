@@ -21,10 +21,9 @@ pub(super) fn divide(rows: &[EncodeRow<'_>], threads: usize) -> Option<Vec<Range
     if threads == 1 || rows.len() < threads || total < threads * LEAST_TOKENS {
         return None;
     }
-    static G: std::sync::LazyLock<usize> =
-        std::sync::LazyLock::new(|| std::env::var("XG_G").ok().and_then(|g| g.parse().ok()).unwrap_or(GROUP_TOKENS));
+    std::sync::LazyLock::new(|| std::env::var("XG_G").ok().and_then(|g| g.parse().ok()).unwrap_or(GROUP_TOKENS));
     // The same number for each thread, so that they end together.
-    let count = threads * total.div_ceil(threads * *G);
+    let count = threads * total.div_ceil(threads * GROUP_TOKENS);
     let (mut groups, mut first, mut tokens) = (Vec::with_capacity(count), 0, 0);
     for (number, row) in rows.iter().enumerate() {
         tokens += row.tokens.len();
