@@ -3,7 +3,10 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lmx_runtime::config::{ComputeMode, HugePages};
-use lmx_runtime::kernels::{DenseProduct, Float, Form, TILE, dense_tile_bytes, limits};
+use lmx_runtime::kernels::{
+    Activations, DenseProduct, Float, Form, GroupOf, TILE, WordLayout, WordProduct, dense_tile_bytes, limits,
+    pack_word_rows, padded_rows, prepared_bytes, word_tile_bytes,
+};
 use lmx_runtime::model::{AttentionSpec, Quantization};
 use lmx_runtime::runner::Threads;
 use lmx_runtime::runner::native::{AttentionBank, ColdMemory, ProductBank, ProductShape, Workbench};
@@ -80,6 +83,50 @@ fn dense_products(c: &mut Criterion) {
     }
 }
 
+/// By one thread, in each form that the processor has but plain Rust: what encoders' mode for speed multiplies.
+fn word_products(c: &mut Criterion) {
+    const ROWS: usize = 128;
+    for (k, outputs) in [(384, 1536), (1536, 384)] {
+        let mut group = c.benchmark_group(format!("word_product_{outputs}x{k}_of_a_thread"));
+        group.sample_size(10);
+        group.throughput(Throughput::Elements((2 * k * outputs * ROWS) as u64));
+        let x: Vec<f32> = (0..ROWS * k).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let rows: Vec<u8> = (0..TILE * k).flat_map(|i| ((i * 17 % 97) as f32 / 50.0 - 1.0).to_le_bytes()).collect();
+        let mut out = vec![0.0; ROWS * outputs];
+        for form in Form::available().into_iter().filter(|form| *form != Form::PORTABLE) {
+            let layout = WordLayout::of(form, k);
+            let mut weights = vec![0; outputs / TILE * word_tile_bytes(k)];
+            weights
+                .chunks_exact_mut(word_tile_bytes(k))
+                .for_each(|tile| pack_word_rows(layout, Float::F32, k, &rows, tile));
+            let encoding = layout.encoding();
+            let padded = padded_rows(encoding, k, ROWS);
+            let mut quads = vec![0; padded * prepared_bytes(encoding, k)];
+            let mut groups = vec![GroupOf::default(); padded];
+            let (quads, groups) = (quads.as_mut_ptr(), groups.as_mut_ptr());
+            let prepared = Activations { encoding, k, group: k, rows: ROWS, quads, groups };
+            for (row, x) in x.chunks_exact(k).enumerate() {
+                // SAFETY: the places of all rows are there, and nobody else's.
+                unsafe { prepared.write(form, row, x.as_ptr()) };
+            }
+            let product = WordProduct {
+                layout,
+                weights: &weights,
+                tiles: 0..outputs / TILE,
+                x: prepared,
+                rows: 0..ROWS,
+                out: out.as_mut_ptr(),
+                stride: outputs,
+                bias: None,
+            };
+            group.bench_function(BenchmarkId::new(form.to_string(), ROWS), |b| {
+                // SAFETY: `form` prepared the rows, `out` has places for them, and nobody else uses either.
+                b.iter(|| unsafe { product.run(form) });
+            });
+        }
+    }
+}
+
 fn attention(c: &mut Criterion) {
     let mut bench = workbench();
     let spec = AttentionSpec::plain(16, 8, 128);
@@ -109,5 +156,5 @@ fn machine(c: &mut Criterion) {
     group.bench_function("floats", |b| b.iter(|| black_box(limits::multiply_floats(form, 1000))));
 }
 
-criterion_group!(benches, products, dense_products, attention, machine);
+criterion_group!(benches, products, dense_products, word_products, attention, machine);
 criterion_main!(benches);
