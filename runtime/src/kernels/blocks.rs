@@ -41,6 +41,8 @@ pub(super) trait Arithmetic: Copy {
     const X_BYTES: usize;
     /// Steps in a turn of the loop.
     const TURN: usize;
+    /// Parts of a piece, before each of which some of the next weights are asked for: many lines at once wait for each other.
+    const PARTS: usize;
 
     unsafe fn weights<L: Lanes>(from: *const u8) -> Self::Weights<L>;
     unsafe fn x<L: Lanes>(from: *const u8) -> Self::X<L>;
@@ -175,19 +177,13 @@ impl<A: Arithmetic> Block<'_, A> {
         let mut row = self.rows.0;
         // The weights that come next may be far away: a part of them is asked for beside each group of rows.
         let Blocks { weights, tile_bytes, ref tiles, .. } = *self.product;
-        let next = weights.wrapping_add((tile + AT) * tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
+        let from = weights.wrapping_add((tile + AT) * tile_bytes + self.steps.0 * A::WEIGHTS_BYTES);
         let bytes = if tile + AT < tiles.end { (self.steps.1 - self.steps.0) * A::WEIGHTS_BYTES } else { 0 };
         let share = (bytes / LINE).div_ceil((end - row).div_ceil(M).max(1)) * LINE;
-        let mut asked = 0;
+        let mut ahead = Ahead { from, at: 0, end: 0 };
         while row < end {
-            let stop = bytes.min(asked + share);
-            while asked < stop {
-                for a in 0..AT {
-                    L::prefetch_later(next.wrapping_add(a * tile_bytes + asked));
-                }
-                asked += LINE;
-            }
-            self.multiply::<L, M, AT>(tile, row);
+            ahead.end = bytes.min(ahead.at + share);
+            self.multiply::<L, M, AT>(tile, row, &mut ahead);
             row += M;
         }
     }
@@ -196,17 +192,17 @@ impl<A: Arithmetic> Block<'_, A> {
     unsafe fn tiles<L: Lanes, const M: usize, const AT: usize>(self, first: usize, last: usize, row: usize) {
         let mut tile = first;
         while last - tile >= AT {
-            self.multiply::<L, M, AT>(tile, row);
+            self.multiply::<L, M, AT>(tile, row, &mut Ahead::nothing());
             tile += AT;
         }
         while tile < last {
-            self.multiply::<L, M, 1>(tile, row);
+            self.multiply::<L, M, 1>(tile, row, &mut Ahead::nothing());
             tile += 1;
         }
     }
 
     #[inline(always)]
-    unsafe fn multiply<L: Lanes, const M: usize, const AT: usize>(self, tile: usize, row: usize) {
+    unsafe fn multiply<L: Lanes, const M: usize, const AT: usize>(self, tile: usize, row: usize, ahead: &mut Ahead) {
         let Blocks { ref arithmetic, steps, weights, tile_bytes, x, row_bytes, out, stride, bias, .. } = *self.product;
         let ((start, end), out) = (self.steps, out.add(row * stride + tile * TILE));
         let mut operands = Operands { weights: weights.add(tile * tile_bytes), apart: tile_bytes, rows: [x; M] };
@@ -222,12 +218,18 @@ impl<A: Arithmetic> Block<'_, A> {
                 }
             }
         }
+        let part = ((end - start) / A::TURN).div_ceil(A::PARTS) * A::TURN;
+        let lines = (ahead.end - ahead.at).div_ceil(A::PARTS * LINE);
         let mut step = start;
         while end - step >= A::TURN {
-            for next in 0..A::TURN {
-                operands.add::<L, A, AT>(step + next, &mut sums);
+            ahead.ask::<L, AT>(lines, tile_bytes);
+            let stop = if end - step < part { end } else { step + part };
+            while stop - step >= A::TURN {
+                for next in 0..A::TURN {
+                    operands.add::<L, A, AT>(step + next, &mut sums);
+                }
+                step += A::TURN;
             }
-            step += A::TURN;
         }
         while step < end {
             operands.add::<L, A, AT>(step, &mut sums);
@@ -249,6 +251,33 @@ impl<A: Arithmetic> Block<'_, A> {
                 }
                 L::store(to, y);
             }
+        }
+    }
+}
+
+/// Weights to ask for.
+struct Ahead {
+    /// Of the first of some tiles.
+    from: *const u8,
+    /// The bytes of each tile that are left.
+    at: usize,
+    end: usize,
+}
+
+impl Ahead {
+    fn nothing() -> Self {
+        Self { from: std::ptr::null(), at: 0, end: 0 }
+    }
+
+    /// Asks for some lines of each of the tiles, which are `apart` bytes apart.
+    #[inline(always)]
+    unsafe fn ask<L: Lanes, const AT: usize>(&mut self, lines: usize, apart: usize) {
+        let stop = if self.end - self.at < lines * LINE { self.end } else { self.at + lines * LINE };
+        while self.at < stop {
+            for a in 0..AT {
+                L::prefetch_later(self.from.wrapping_add(a * apart + self.at));
+            }
+            self.at += LINE;
         }
     }
 }

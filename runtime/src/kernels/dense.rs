@@ -132,6 +132,7 @@ impl<E: Element> Arithmetic for Floats<E> {
     const X_BYTES: usize = size_of::<f32>();
     // Where another thread of the core issues instructions too, each one beside the multiplications counts.
     const TURN: usize = 4;
+    const PARTS: usize = 4;
 
     #[inline(always)]
     unsafe fn weights<L: Lanes>(from: *const u8) -> L::F {

@@ -278,6 +278,7 @@ impl Arithmetic for Words {
     const WEIGHTS_BYTES: usize = TILE * PAIR * size_of::<i16>();
     const X_BYTES: usize = PAIR * size_of::<i16>();
     const TURN: usize = 2;
+    const PARTS: usize = 1;
 
     #[inline(always)]
     unsafe fn weights<L: Lanes>(from: *const u8) -> L::Pairs {
