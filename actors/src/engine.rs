@@ -9,7 +9,7 @@ use crate::scheduler::{EngineUp, SchedulerActor, StepDone, StepFailed};
 use crate::supervise::{ChildId, Rebuilt, Supervisor};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use lmx_runtime::plan::StepPlan;
-use lmx_runtime::runner::{Forward, ForwardError, SlotRunner};
+use lmx_runtime::runner::{ChatStep, Forward, ForwardError, SlotRunner};
 use metrics::Histogram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -119,7 +119,10 @@ impl Handler<Mail<RunStep>> for Engine {
         };
         // The one place that catches a panic of a step. What it leaves behind is never used again: runner and KV memory
         // are built anew, the weights are immutable.
-        match catch_unwind(AssertUnwindSafe(|| runner.step(&plan))) {
+        let under_way = ChatStep::begin();
+        let outcome = catch_unwind(AssertUnwindSafe(|| runner.step(&plan)));
+        drop(under_way);
+        match outcome {
             Ok(Ok(output)) => {
                 let timing = output.timing;
                 self.scheduler.tell(StepDone(output));

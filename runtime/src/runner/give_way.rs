@@ -1,3 +1,44 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Steps of chats, which others give way to: how many there are at the moment, and how many there have been. Of the whole
+/// process, as processors are.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+/// A step of a chat, until it is dropped.
+#[must_use]
+pub struct ChatStep(());
+
+impl ChatStep {
+    /// A step that begins.
+    pub fn begin() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        BEGUN.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for ChatStep {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Watches whether chats want the processors.
+#[derive(Debug, Default)]
+pub(super) struct ChatWatch {
+    begun: usize,
+}
+
+impl ChatWatch {
+    /// Whether a step is under way, or has begun since the last time.
+    pub(super) fn is_disturbed(&mut self) -> bool {
+        let begun = BEGUN.load(Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.begun, begun);
+        begun != before || UNDER_WAY.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// How many steps of priority lie between a thread that weighs as much as any and one that gets `share` of a processor
 /// that such a thread wants whole. A step is a fourth more or less.
 #[cfg(any(target_os = "linux", test))]
@@ -23,6 +64,20 @@ pub fn give_way(share: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The only test of this process that counts steps: others compute without an engine.
+    #[test]
+    fn a_step_is_noticed_while_it_lasts_and_once_more_behind_it() {
+        let mut watch = ChatWatch::default();
+        assert!(!watch.is_disturbed());
+        let step = ChatStep::begin();
+        assert!(watch.is_disturbed() && watch.is_disturbed());
+        drop(step);
+        assert!(!watch.is_disturbed());
+        drop(ChatStep::begin());
+        assert!(watch.is_disturbed());
+        assert!(!watch.is_disturbed());
+    }
 
     #[test]
     fn half_a_processor_is_what_anybody_gets_and_less_is_a_lower_priority() {

@@ -16,7 +16,7 @@ mod team;
 pub use backend::{Backend, Encoder, Model};
 pub use encode::{Encode, EncodeRow};
 pub use fake::{AnswerScript, FakeConfig, FakeForward, Fault, FaultScript};
-pub use give_way::give_way;
+pub use give_way::{ChatStep, give_way};
 pub use slots::{LogitsTap, SlotRunner};
 pub use team::Threads;
 

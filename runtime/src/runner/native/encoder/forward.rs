@@ -6,6 +6,7 @@ use crate::checkpoint::LoadError;
 use crate::kernels::{Float, Form, KvContent, KvLayout, TILE};
 use crate::model::encoder::Pooling;
 use crate::runner::encode::{EncoderLimits, check_rows};
+use crate::runner::give_way::ChatWatch;
 use crate::runner::native::memory::{HugeBytes, Shared};
 use crate::runner::native::rope_table::RopeTable;
 use crate::runner::team::{Team, Threads};
@@ -30,6 +31,7 @@ pub struct NativeEncode {
     layout: KvLayout,
     /// One for each thread; all threads together use the first.
     desks: Vec<Desk>,
+    chats: ChatWatch,
 }
 
 /// What a step writes, kept from step to step.
@@ -64,7 +66,7 @@ impl NativeEncode {
         };
         let ropes = model.spec.ropes.iter().map(RopeTable::new).collect();
         let widths = Widths::of(&model, form);
-        Ok(Self { model, form, team, ropes, widths, lists: Vec::new(), layout, desks })
+        Ok(Self { model, form, team, ropes, widths, lists: Vec::new(), layout, desks, chats: ChatWatch::default() })
     }
 
     /// Encodes groups of rows and appends their vectors: one group by all threads together, several of them each by one
@@ -162,7 +164,11 @@ impl Encode for NativeEncode {
         let positions = spec.max_tokens;
         let marks = self.model.head.pooling == Pooling::Marks;
         check_rows(rows, &EncoderLimits { vocab: spec.vocab, positions, marks })?;
-        if let Some(groups) = divide(rows, self.desks.len()) {
+        // Beside a chat all threads compute together: those that wait for each other leave the processors to it, those that
+        // never wait hold up its steps by more than their share.
+        if !self.chats.is_disturbed()
+            && let Some(groups) = divide(rows, self.desks.len())
+        {
             return self.step(rows, &groups, vectors);
         }
         let mut rest = rows;
