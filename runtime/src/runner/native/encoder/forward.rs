@@ -180,7 +180,7 @@ impl Encode for NativeEncode {
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (now, later) = rest.split_at(count);
-            self.step(now, &[0..count], vectors)?;
+            self.step(now, &[Range { start: 0, end: count }], vectors)?;
             rest = later;
         }
         Ok(())
